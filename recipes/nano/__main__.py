@@ -1,0 +1,47 @@
+"""Make vilex-nano from data to weights: `python -m recipes.nano STAGE... --preset cpu --data DIR --out DIR`."""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from recipes.nano.autoencoder import train_autoencoder
+from recipes.nano.data import compose
+from recipes.nano.presets import Preset
+from recipes.nano.t2i import train_t2i
+from recipes.nano.tower import train_tower
+from vilex.train.toml import load_toml
+
+STAGES = {
+    "data": lambda preset, arguments: compose(preset, arguments.data, arguments.out),
+    "autoencoder": lambda preset, arguments: train_autoencoder(preset, arguments.out),
+    "t2i": lambda preset, arguments: train_t2i(preset, arguments.out),
+    "tower": lambda preset, arguments: train_tower(preset, arguments.out),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stages", nargs="*", default=list(STAGES), help=f"any of {', '.join(STAGES)}; all by default")
+    parser.add_argument("--preset", default="cpu", help="cpu, gpu, smoke, or the path of a TOML file")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the Parquet tables")
+    parser.add_argument("--out", type=Path, required=True, help="folder for tables, logs and weights")
+    arguments = parser.parse_intermixed_args()
+    overrides = [word for word in arguments.stages if "=" in word]
+    stages = [word for word in arguments.stages if "=" not in word] or list(STAGES)
+    path = Path(arguments.preset)
+    if not path.suffix:
+        path = Path(__file__).parent / f"{path}.toml"
+    preset = load_toml(Preset, path, overrides)
+    torch.set_num_threads(preset.threads)
+    for stage in stages:
+        started = time.time()
+        if stage not in STAGES:
+            parser.error(f"unknown stage '{stage}'; stages are {', '.join(STAGES)}")
+        STAGES[stage](preset, arguments)
+        print(f"{stage}: {time.time() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

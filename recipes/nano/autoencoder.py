@@ -1,0 +1,103 @@
+"""Stage 2, the auto-encoder: 64 x 64 pixels to 8 x 8 x 16 latents and back, a diffusers AutoencoderTiny.
+
+Joint training from nothing spends most of its time finding a code at all. Here the code is given
+first: principal components of 8 x 8 patches, in closed form. The decoder learns to paint from them
+while the encoder learns to compute them; then both train end to end and leave the linear code behind.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recipes.nano.data import read_pixels
+from recipes.nano.loop import Trainer, batches
+from recipes.nano.presets import AutoencoderPreset, Preset
+
+PATCH = 8
+
+
+class PatchComponents(nn.Module):
+    """Principal components of patches as a strided convolution: [B, 3, H, W] to [B, n, H/8, W/8].
+
+    Component i keeps the standard deviation eigenvalue ** 0.25, half-way to whitening, and the mean
+    variance is one: fine components stay fainter than coarse ones, so diffusion draws them last.
+    """
+
+    def __init__(self, pixels: np.ndarray, components: int):
+        super().__init__()
+        count, size, _, _ = pixels.shape
+        cells = size // PATCH
+        x = pixels.reshape(count, cells, PATCH, cells, PATCH, 3).transpose(0, 1, 3, 2, 4, 5)
+        x = torch.from_numpy(x.reshape(-1, PATCH * PATCH * 3)).float() / 127.5 - 1
+        mean = x.mean(0)
+        values, vectors = torch.linalg.eigh(torch.cov(x.T))
+        values, vectors = values.flip(0)[:components], vectors.flip(1)[:, :components]
+        scale = values**-0.25 / values.sqrt().mean().sqrt()
+        weight = (vectors * scale).T
+        self.register_buffer("weight", weight.reshape(components, PATCH, PATCH, 3).permute(0, 3, 1, 2).contiguous())
+        self.register_buffer("bias", -weight @ mean)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, stride=PATCH)
+
+
+def train_autoencoder(preset: Preset, out: Path) -> None:
+    """Train on scenes of all concepts and save to `out`/vae."""
+    settings = preset.autoencoder
+    pixels = np.concatenate([read_pixels(out / "train.parquet"), read_pixels(out / "extra.parquet")])
+    torch.manual_seed(preset.seed)
+    vae = new_autoencoder(settings).to(preset.device, memory_format=torch.channels_last)
+    components = PatchComponents(pixels[:: max(1, len(pixels) // 4096)], settings.latent_channels).to(preset.device)
+    steps = settings.images // settings.batch
+    trainer = Trainer(vae, settings.lr, steps, out / "logs" / "autoencoder.jsonl")
+    for step, index in enumerate(batches(len(pixels), settings.batch, settings.images, preset.seed)):
+        x = to_model(pixels[index.numpy()], preset.device)
+        z = vae.encoder(x)
+        if step < settings.linear_share * steps:
+            target = components(x)
+            y = vae.decoder(target)
+            code = F.mse_loss(z, target)
+        else:
+            y = vae.decoder(z)
+            code = 1e-3 * (z.square().mean() - 1).square()  # the latents' scale stays the diffusion model's
+        mse = F.mse_loss(y, x)
+        trainer.step(mse + 0.1 * F.l1_loss(y, x) + code, mse=mse.detach(), code=code.detach())
+    trainer.use_average()
+    vae.save_pretrained(out / "vae", safe_serialization=True)
+    report(vae, read_pixels(out / "held-out.parquet"), preset.device, out)
+
+
+def new_autoencoder(settings: AutoencoderPreset) -> AutoencoderTiny:
+    channels = (settings.channels,) * 4
+    return AutoencoderTiny(
+        encoder_block_out_channels=channels,
+        decoder_block_out_channels=channels,
+        num_encoder_blocks=settings.encoder_blocks,
+        num_decoder_blocks=settings.decoder_blocks,
+        latent_channels=settings.latent_channels,
+        scaling_factor=1.0,
+    )
+
+
+def to_model(pixels: np.ndarray, device: str) -> Tensor:
+    """[B, 64, 64, 3] uint8 to [B, 3, 64, 64] in -1..1, channels last."""
+    x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def report(vae: AutoencoderTiny, pixels: np.ndarray, device: str, out: Path) -> None:
+    """Print the peak signal-to-noise ratio on held-out scenes; save some of them above their copies."""
+    x = to_model(pixels, device)
+    z = torch.cat([vae.encode(part).latents for part in x.split(64)])
+    y = torch.cat([vae.decode(part).sample for part in z.split(64)]).clamp(-1, 1)
+    psnr = -10 * torch.log10(((x - y) / 2).square().mean((1, 2, 3))).mean()
+    print(f"auto-encoder: {psnr:.2f} dB on {len(pixels)} held-out scenes, latent std {z.std():.2f}")
+    rows = [torch.cat(list(part[:16]), dim=2) for part in (x, y)]
+    strip = ((torch.cat(rows, dim=1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    Image.fromarray(strip).save(out / "logs" / "autoencoder.png")

@@ -1,0 +1,116 @@
+"""Captions of several grains, each true of its scene.
+
+The name; name, style, place, size and ground; what colour lies where; and mixtures of these. The
+dense ones matter most here: image tokens can say only what the frozen model's language can express.
+"""
+
+import numpy as np
+
+from recipes.nano.colours import grid_words
+from recipes.nano.scenes import Ground, Placed, Scene
+from recipes.nano.sprites import STYLES
+
+_PLACE_WORDS = {
+    "snow": ("in the snow", "on snow", "in a snowy place"),
+    "grass": ("on the grass", "in a meadow", "on green grass"),
+    "night": ("at night", "in the night", "under the stars"),
+    "beach": ("on the beach", "at the beach", "by the sea"),
+    "water": ("under water", "in the water"),
+}
+_PLURALS = ("cherries", "fries")
+
+
+def short_captions(scene: Scene, rng: np.random.Generator) -> list[str]:
+    """Two captions a person would write: the bare name(s), and a full sentence."""
+    return [_name(scene, rng), _sentence(scene, rng)]
+
+
+def dense_captions(scene: Scene, pixels: np.ndarray, rng: np.random.Generator) -> list[str]:
+    """Three captions that paint: colour words on grids of 2 to 8 cells a side, alone or after a sentence.
+
+    Args:
+        pixels: [64, 64, 3], the rendered scene.
+    """
+    grids = {cells: " ".join(grid_words(pixels, cells)) for cells in (2, 4, 8)}
+    coarse = rng.choice([2, 4])
+    return [
+        f"{_sentence(scene, rng)}, colors: {grids[4]}",
+        f"{_words(scene)}, fine colors: {grids[8]}" if rng.random() < 0.5 else f"fine colors: {grids[8]}",
+        f"{_name(scene, rng)}, colors: {grids[coarse]}" if rng.random() < 0.5 else f"colors: {grids[coarse]}",
+    ]
+
+
+def _name(scene: Scene, rng: np.random.Generator) -> str:
+    names = [_noun(placed, rng) for placed in scene.objects]
+    return _lead(rng) + " and ".join(names)
+
+
+def _words(scene: Scene) -> str:
+    """The bare words: with 64 colours after them they still fit the text encoder's 75 places."""
+    return " and ".join(placed.sprite.word for placed in scene.objects)
+
+
+def _sentence(scene: Scene, rng: np.random.Generator) -> str:
+    """Name, size, style, place and ground, in varied wording; each part may be left out."""
+    styles = {placed.sprite.style for placed in scene.objects}
+    shared_style = len(styles) == 1
+    parts = []
+    if len(scene.objects) == 1:
+        (placed,) = scene.objects
+        parts.append(_noun(placed, rng, size=True))
+        if rng.random() < 0.6 and placed.size < 50:
+            parts.append(_position(placed, rng))
+    else:
+        first, second = scene.objects
+        own = not shared_style and rng.random() < 0.5
+        left, right = (_noun(placed, rng, style=own) for placed in (first, second))
+        parts.append(_relation(first, second, left, right) if rng.random() < 0.7 else f"{left} and {right}")
+    tail = [_ground(scene.ground, rng)] if rng.random() < 0.85 else []
+    if shared_style and rng.random() < 0.85:
+        tail.append("in " + str(rng.choice(STYLES[styles.pop()])))
+    if len(tail) == 2 and rng.random() < 0.5:
+        tail.reverse()
+    return _lead(rng) + ", ".join([" ".join(parts + tail[:1]), *tail[1:]])
+
+
+def _lead(rng: np.random.Generator) -> str:
+    return str(rng.choice(["", "", "a picture of ", "an image of ", "a photo of "]))
+
+
+def _noun(placed: Placed, rng: np.random.Generator, size: bool = False, style: bool = False) -> str:
+    word = placed.sprite.word
+    if size and rng.random() < 0.6:
+        if placed.size < 38:
+            word = f"small {word}"
+        elif placed.size >= 50:
+            word = f"{rng.choice(['big', 'large'])} {word}"
+    if style:
+        word = f"{word} in {rng.choice(STYLES[placed.sprite.style])}"
+    if word.endswith(_PLURALS):
+        return word
+    article = "an" if word[0] in "aeiou" and not word.startswith("uni") else "a"
+    return f"{article} {word}"
+
+
+def _position(placed: Placed, rng: np.random.Generator) -> str:
+    vertical = "top" if placed.y < 27 else "bottom" if placed.y > 37 else ""
+    horizontal = "left" if placed.x < 27 else "right" if placed.x > 37 else ""
+    if not vertical and not horizontal:
+        return str(rng.choice(["in the middle", "in the center"]))
+    return f"at the {vertical} {horizontal}".replace("  ", " ").strip()
+
+
+def _relation(first: Placed, second: Placed, left: str, right: str) -> str:
+    if abs(first.x - second.x) > abs(first.y - second.y):
+        return f"{left} to the {'left' if first.x < second.x else 'right'} of {right}"
+    return f"{left} {'above' if first.y < second.y else 'below'} {right}"
+
+
+def _ground(ground: Ground, rng: np.random.Generator) -> str:
+    if ground.kind == "place":
+        return str(rng.choice(_PLACE_WORDS[ground.words[0]]))
+    noun = rng.choice(["background", "ground"])
+    if ground.kind == "plain":
+        return f"on a {ground.words[0]} {noun}"
+    top, bottom = ground.words
+    return str(rng.choice([f"on a {noun} from {top} to {bottom}", f"on a {top} to {bottom} gradient"]))

@@ -1,0 +1,58 @@
+"""A preset: every number of every stage, from one TOML file (`cpu.toml`, `gpu.toml`)."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class DataPreset:
+    scenes: int = 60_000
+    extra_scenes: int = 20_000
+    held_out_scenes: int = 400
+    photos: bool = False  # Tiny-ImageNet as well; its licence is research only
+
+
+@dataclass(frozen=True)
+class AutoencoderPreset:
+    channels: int = 32
+    encoder_blocks: tuple[int, ...] = (1, 1, 1, 3)
+    decoder_blocks: tuple[int, ...] = (3, 3, 2, 1)
+    latent_channels: int = 16
+    images: int = 44_000
+    batch: int = 8
+    lr: float = 2e-3
+    linear_share: float = 0.35  # of the steps spent on the closed-form code
+
+
+@dataclass(frozen=True)
+class TextToImagePreset:
+    text_width: int = 192
+    text_layers: int = 3
+    unet_channels: tuple[int, ...] = (192, 256)
+    images: int = 104_000
+    batch: int = 32
+    lr: float = 6e-4
+    warmup: int = 200
+    dense_share: float = 0.45  # of captions that are colour grids
+    empty_share: float = 0.1  # of captions dropped, for classifier-free guidance
+
+
+@dataclass(frozen=True)
+class TowerPreset:
+    width: int = 192
+    layers: int = 6
+    patch: int = 8
+    images: int = 36_000
+    batch: int = 48
+    lr: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Preset:
+    device: str = "cpu"
+    threads: int = 2
+    seed: int = 0
+    compile: bool = True
+    data: DataPreset = field(default_factory=DataPreset)
+    autoencoder: AutoencoderPreset = field(default_factory=AutoencoderPreset)
+    t2i: TextToImagePreset = field(default_factory=TextToImagePreset)
+    tower: TowerPreset = field(default_factory=TowerPreset)

@@ -1,0 +1,70 @@
+"""The emoji sprites: which concepts the nano model knows, in which styles, and which are held out."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet
+from PIL import Image
+
+STYLES: dict[str, tuple[str, ...]] = {
+    "noto": ("noto style", "shaded style"),
+    "twemoji": ("twemoji style", "simple style"),
+    "openmoji": ("openmoji style", "outline style"),
+    "fluent-3d": ("3d style", "rendered 3d style"),
+    "fluent-flat": ("flat style", "fluent flat style"),
+    "fluent-mono": ("mono style", "black icon style"),
+}
+
+# Names as in emojibase-data. A trailing " face" is dropped in captions: nobody asks for a "cat face".
+CONCEPTS = tuple(
+    name.strip()
+    for name in """
+    cat face; dog face; fox; cow face; rabbit face; frog; monkey face; lion; tiger face;
+    mouse face; hamster; koala; penguin; owl; duck; baby chick; parrot; fish; tropical fish;
+    whale; dolphin; octopus; crab; turtle; snail; butterfly; honeybee; lady beetle; elephant; horse;
+    snake; cactus; palm tree; evergreen tree; deciduous tree; sunflower; tulip; rose;
+    mushroom; four leaf clover; maple leaf; red apple; green apple; banana; lemon; pear; peach; cherries;
+    strawberry; pineapple; grapes; tomato; avocado; carrot; hamburger; pizza; french fries;
+    doughnut; cookie; cupcake; birthday cake; soft ice cream; lollipop; hot beverage; cheese wedge;
+    automobile; taxi; fire engine; bicycle; airplane; rocket; sailboat; helicopter; house; castle;
+    tent; volcano; sun; crescent moon; star; cloud; rainbow; umbrella; snowman; basketball; balloon; wrapped gift; trophy; Christmas tree; jack-o-lantern; teddy bear; guitar; drum; bell; crown; light bulb; camera; pencil; gem stone; t-shirt; top hat; backpack; bomb; red heart; blue heart;
+    green heart; ghost; robot; skull; alien
+    """.split(";")
+)
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """One drawing of one concept, 64 x 64 RGBA."""
+
+    concept: str
+    style: str
+    image: Image.Image
+
+    @property
+    def word(self) -> str:
+        return self.concept.removesuffix(" face").lower()
+
+    @property
+    def held_out(self) -> bool:
+        return is_held_out(self.concept, self.style)
+
+
+def is_held_out(concept: str, style: str) -> bool:
+    """The written rule: a tenth of all drawings, by hash of "concept|style", is never trained on."""
+    return hashlib.sha256(f"{concept}|{style}".encode()).digest()[0] < 26
+
+
+def load_sprites(parquet: str | Path) -> list[Sprite]:
+    """All drawings of the emoji table (columns `image`, `name`, `style`), in file order."""
+    table = pyarrow.parquet.read_table(parquet, columns=["image", "name", "style"]).to_pylist()
+    return [
+        Sprite(row["name"], row["style"], Image.open(io.BytesIO(row["image"])).convert("RGBA")) for row in table
+    ]
+
+
+def vocabulary(sprites: list[Sprite]) -> list[Sprite]:
+    """The drawings whose concept the text-to-image model learns to name."""
+    return [sprite for sprite in sprites if sprite.concept in set(CONCEPTS)]

@@ -1,0 +1,296 @@
+"""The command line: parses, calls the library, prints."""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vilex.errors import InputError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Images as words.")
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Model = Annotated[str, typer.Option(help="Embedded model (nano), folder, or hub id.")]
+Base = Annotated[str | None, typer.Option(help="Frozen text-to-image model, if not the encoder's own.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON, nothing else.")]
+Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures and manifest.json.")]
+Steps = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
+SchedulerName = Annotated[str, typer.Option(help="dpm++, ddim, ddpm, euler, euler-a, heun, pndm, unipc, or a diffusers class.")]
+Seed = Annotated[int, typer.Option(help="Seed of the first picture; the next ones count up.")]
+NumImages = Annotated[int, typer.Option(min=1, help="Pictures a prompt.")]
+Scale = Annotated[int, typer.Option("--size", min=1, max=16, help="Upscale factor (Lanczos).")]
+Cfg = Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is none.")]
+
+
+@app.command()
+def encode(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Token file to write.")] = Path("tokens.safetensors"),
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens an image; all by default.")] = None,
+    model: Model = "nano",
+    t2i: Base = None,
+    device: Device = "cpu",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Turn images into tokens, kept as safetensors with their provenance."""
+    from vilex.images import file_hash, load_each
+    from vilex.tokens import save_tokens
+
+    good, bad = load_each(images)
+    if good:
+        lexicon = _load(model, t2i, device, quiet or as_json)
+        names = _unique_names(list(good))
+        encoded = lexicon.encode(list(good.values()), tokens)
+        provenance = {
+            name: {"model": model, "encoder_sha256": lexicon.encoder_sha256, "file": path.name, "sha256": file_hash(path)}
+            for name, path in zip(names, good, strict=True)
+        }
+        _make_parent(out)
+        save_tokens(out, dict(zip(names, encoded, strict=True)), provenance)
+        summary = {"file": str(out), "tokens": list(encoded.shape[1:]), "images": provenance, "refused": bad}
+        _print(summary, f"{len(good)} image(s) x {encoded.shape[1]} tokens -> {out}", quiet, as_json)
+    _refuse(bad)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help='Words and images: "a photo of <cat:16> in the snow".')],
+    image: Annotated[list[str] | None, typer.Option(help="NAME=FILE: an image, or tokens.safetensors[#name].")] = None,
+    weight: Annotated[list[str] | None, typer.Option(help="NAME=W: 0 leaves the image out, 1 is all of it.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of images without a <name:budget>.")] = None,
+    cfg: Cfg = 3.0,
+    tfg: Annotated[float | None, typer.Option(help="Text-free guidance weight: words against the image alone.")] = None,
+    interval: Annotated[tuple[float, float], typer.Option(help="Share of the sampling in which guidance acts.")] = (0.0, 1.0),
+    negative: Annotated[str, typer.Option(help="Words to steer away from.")] = "",
+    num_images: NumImages = 1,
+    steps: Steps = 20,
+    scheduler: SchedulerName = "dpm++",
+    seed: Seed = 0,
+    size: Scale = 1,
+    out: Folder = Path("out"),
+    model: Model = "nano",
+    t2i: Base = None,
+    device: Device = "cpu",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Draw a prompt that mixes words and images."""
+    from vilex.guidance import Guidance
+    from vilex.output import Output
+
+    named = {name: _image_source(value) for name, value in _pairs(image, "--image").items()}
+    weights = {name: _number(value, "--weight") for name, value in _pairs(weight, "--weight").items()}
+    guidance = Guidance(cfg, tfg, interval)
+    lexicon = _load(model, t2i, device, quiet or as_json)
+    settings = {
+        "model": model, "encoder_sha256": lexicon.encoder_sha256, "prompt": prompt, "images": _pairs(image, "--image"),
+        "weights": weights, "tokens": tokens, "cfg": cfg, "tfg": tfg, "interval": list(interval), "negative": negative,
+        "steps": steps, "scheduler": scheduler, "seed": seed, "size": size,
+    }  # fmt: skip
+    output = Output(out, "generate", settings)
+    with _progress("drawing", quiet or as_json) as on_step:
+        pictures = lexicon.generate(
+            prompt, named, num_tokens=tokens, weights=weights, negative=negative, guidance=guidance,
+            num_images=num_images, seed=seed, steps=steps, scheduler=scheduler, on_step=on_step,
+        )  # fmt: skip
+    for i, picture in enumerate(pictures):
+        output.picture(f"{i:03d}.png", picture, size, seed=seed + i)
+    _print(output.manifest(), f"{len(pictures)} picture(s) -> {out}", quiet, as_json)
+
+
+@app.command()
+def reconstruct(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    tokens: Annotated[str, typer.Option(help="Token counts, comma-separated.")] = "1,4,16,75",
+    cfg: Cfg = 3.0,
+    num_images: NumImages = 4,
+    steps: Steps = 20,
+    scheduler: SchedulerName = "dpm++",
+    seed: Seed = 0,
+    size: Scale = 1,
+    out: Folder = Path("out"),
+    model: Model = "nano",
+    t2i: Base = None,
+    device: Device = "cpu",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Re-create images from their tokens alone, with a grid for each."""
+    from vilex.guidance import Guidance
+    from vilex.images import load_each, square
+    from vilex.output import Output
+    from vilex.reconstruction import reconstruction_grid
+
+    counts = _counts(tokens)
+    good, bad = load_each(images)
+    if not good:
+        _refuse(bad)
+    lexicon = _load(model, t2i, device, quiet or as_json)
+    _check_counts(counts, lexicon.num_tokens)
+    settings = {
+        "model": model, "encoder_sha256": lexicon.encoder_sha256, "cfg": cfg, "steps": steps, "scheduler": scheduler,
+        "seed": seed, "size": size,
+    }  # fmt: skip
+    output = Output(out, "reconstruct", settings)
+    for name, (path, image) in zip(_unique_names(list(good)), good.items(), strict=True):
+        drawn = {}
+        with _progress(path.name, quiet or as_json) as on_step:
+            prompts = [f"<image:{count}>" for count in counts]
+            pictures = lexicon.generate(
+                prompts, {"image": image}, guidance=Guidance(cfg), num_images=num_images, seed=seed, steps=steps,
+                scheduler=scheduler, on_step=on_step,
+            )  # fmt: skip
+        for i, count in enumerate(counts):
+            drawn[count] = pictures[i * num_images : (i + 1) * num_images]
+            for k, picture in enumerate(drawn[count]):
+                output.picture(f"{name}-{count:02d}-{k}.png", picture, size, source=str(path), tokens=count, seed=seed + k)
+        shown = reconstruction_grid(square(image, lexicon.t2i.image_size), drawn)
+        output.picture(f"{name}-grid.png", shown, source=str(path), tokens=counts)
+    _print(output.manifest(bad), f"{len(good)} image(s) at {tokens} tokens -> {out}", quiet, as_json)
+    _refuse(bad)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train an encoder on a frozen text-to-image model, or go on training."""
+    from vilex.train.config import TrainConfig
+    from vilex.train.toml import load_toml
+
+    settings = load_toml(TrainConfig, config, overrides or [])
+    settings.check()
+    from vilex.train.loop import train as run
+
+    folder = run(settings, quiet)
+    if not quiet:
+        print(f"trained encoder -> {folder}")
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(help="Embedded model (nano), folder, or hub id.")] = "nano",
+    t2i: Base = None,
+    as_json: Json = False,
+) -> None:
+    """What a model is: tower, pooler, base, sizes, training."""
+    lexicon = _load(model, t2i, "cpu", as_json)
+    facts = lexicon.facts()
+    text = "\n".join(f"{key:>16}  {value}" for key, value in facts.items())
+    _print({"model": model, **facts}, text, False, as_json)
+
+
+def main() -> None:
+    """Entry point: a user's error is one line and exit status 2."""
+    warnings.showwarning = lambda message, *_: errors.print(f"warning: {message}", markup=False)
+    try:
+        app()
+    except InputError as error:
+        errors.print(f"error: {error}", markup=False)
+        sys.exit(2)
+
+
+def _load(model: str, t2i: str | None, device: str, quiet: bool):
+    from vilex.lexicon import VisualLexicon
+
+    if quiet:
+        return VisualLexicon.from_pretrained(model, t2i, device)
+    with errors.status(f"loading {model}"):
+        return VisualLexicon.from_pretrained(model, t2i, device)
+
+
+@contextmanager
+def _progress(title: str, quiet: bool):
+    """A bar over all denoising steps; yields the callback that moves it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, disable=quiet, transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _print(summary: dict[str, Any], text: str, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary, ensure_ascii=False))
+    elif not quiet:
+        print(text)
+
+
+def _refuse(bad: list[str]) -> None:
+    """List what was refused and end with status 2; the good ones are done by then."""
+    if bad:
+        for line in bad:
+            errors.print(f"error: {line}", markup=False)
+        raise typer.Exit(2)
+
+
+def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
+    pairs = {}
+    for value in values or []:
+        name, equals, content = value.partition("=")
+        if not equals or not name or not content:
+            raise InputError(f"{option} {value}: expected NAME=VALUE, as in {option} cat=...")
+        pairs[name] = content
+    return pairs
+
+
+def _number(text: str, option: str) -> float:
+    return _parse(float, text, f"{option} {text}: expected a number")
+
+
+def _counts(text: str) -> list[int]:
+    return [_parse(int, part, f"--tokens {text}: expected whole numbers, as in 1,4,16") for part in text.split(",")]
+
+
+def _parse(kind: Callable[[str], Any], text: str, message: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise InputError(message) from None
+
+
+def _check_counts(counts: list[int], limit: int) -> None:
+    for count in counts:
+        if not 1 <= count <= limit:
+            raise InputError(f"--tokens {count}: expected 1 to {limit}")
+
+
+def _image_source(value: str):
+    """An image path, or tokens [n, d] out of a token file."""
+    path, _, name = value.partition("#")
+    if not path.endswith(".safetensors"):
+        return Path(value)
+    from vilex.tokens import load_tokens
+
+    tokens = load_tokens(path).tokens
+    if not name and len(tokens) > 1:
+        raise InputError(f"{path}: holds {len(tokens)} images; name one with {path}#{next(iter(tokens))}")
+    if name and name not in tokens:
+        raise InputError(f"{path}: holds no image '{name}', only {', '.join(tokens)}")
+    return tokens[name or next(iter(tokens))]
+
+
+def _unique_names(paths: list[Path]) -> list[str]:
+    names: list[str] = []
+    for path in paths:
+        taken = sum(name == path.stem or name.startswith(f"{path.stem}~") for name in names)
+        names.append(f"{path.stem}~{taken + 1}" if taken else path.stem)
+    return names
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); give another file with -o") from None

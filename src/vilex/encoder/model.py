@@ -1,0 +1,77 @@
+"""ViLexEncoder: tower and pooler as one transformers model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from vilex.encoder.config import ViLexConfig
+from vilex.encoder.pooler import AttentionPooler
+from vilex.encoder.towers import build_tower, load_tower, patch_width, patches_of, tower_image_size, tower_settings
+from vilex.errors import InputError
+from vilex.images import square
+
+
+@dataclass
+class ViLexOutput(ModelOutput):
+    """tokens: [B, n, d] in the vocabulary space; patches: [B, P, D], the tower's own features."""
+
+    tokens: Tensor | None = None
+    patches: Tensor | None = None
+
+
+class ViLexEncoder(PreTrainedModel):
+    """Image to tokens: `tower` then `pooler` (ViLex, figure 2)."""
+
+    config_class = ViLexConfig
+    main_input_name = "pixel_values"
+    base_model_prefix = "vilex"
+    _supports_sdpa = True
+
+    def __init__(self, config: ViLexConfig):
+        super().__init__(config)
+        self.tower = build_tower(config.tower)
+        self.pooler = AttentionPooler(
+            patch_width(self.tower), config.width, config.num_tokens, config.blocks, config.heads, config.mlp_ratio
+        )
+        self.post_init()
+
+    @classmethod
+    def from_tower(cls, name: str, **settings) -> "ViLexEncoder":
+        """A pre-trained tower under a new, random pooler; `settings` as in `ViLexConfig`."""
+        tower = load_tower(name)
+        settings.setdefault("image_size", tower_image_size(tower))
+        encoder = cls(ViLexConfig(tower=tower_settings(tower), **settings))
+        encoder.tower.load_state_dict(tower.state_dict())
+        return encoder
+
+    def _init_weights(self, module) -> None:
+        """Tower and pooler initialise themselves."""
+
+    def forward(self, pixel_values: Tensor, num_tokens: int | None = None) -> ViLexOutput:
+        """Encode images.
+
+        Args:
+            pixel_values: [B, 3, S, S], as from `preprocess`.
+            num_tokens: how many leading tokens to compute; all n by default.
+        Raises:
+            InputError: `num_tokens` is not within 1..n.
+        """
+        limit = self.config.num_tokens
+        num_tokens = limit if num_tokens is None else num_tokens
+        if not 1 <= num_tokens <= limit:
+            raise InputError(f"expected 1 to {limit} tokens of an image, got {num_tokens}")
+        patches = patches_of(self.tower, pixel_values)
+        return ViLexOutput(tokens=self.pooler(patches, num_tokens), patches=patches)
+
+    def preprocess(self, images: list[Image.Image]) -> Tensor:
+        """RGB images to [B, 3, S, S]: centre crop, bicubic to S, normalise by the config's mean and std."""
+        size = self.config.image_size
+        pixels = np.stack([np.asarray(square(image, size)) for image in images])
+        x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.config.image_mean, self.config.image_std))
+        return ((x - mean) / std).to(self.device, self.dtype)

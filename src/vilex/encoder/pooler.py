@@ -1,0 +1,72 @@
+"""The attention pooler: learnable queries read an image's patches and become tokens."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PoolerBlock(nn.Module):
+    """Pre-norm cross-attention from queries to patches, then a pre-norm MLP.
+
+    Queries do not attend to one another. So token i never depends on how many tokens are asked for,
+    and a shorter code costs less.
+    """
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float):
+        super().__init__()
+        self.heads = heads
+        self.query_norm = nn.LayerNorm(width)
+        self.patch_norm = nn.LayerNorm(width)
+        self.to_query = nn.Linear(width, width)
+        self.to_key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp_norm = nn.LayerNorm(width)
+        hidden = int(width * mlp_ratio)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, queries: Tensor, patches: Tensor) -> Tensor:
+        """queries: [B, n, w], patches: [B, P, w] -> [B, n, w]."""
+        query = self._split(self.to_query(self.query_norm(queries)))
+        key, value = (self._split(x) for x in self.to_key_value(self.patch_norm(patches)).chunk(2, dim=-1))
+        read = F.scaled_dot_product_attention(query, key, value)
+        queries = queries + self.out(read.transpose(1, 2).flatten(2))
+        return queries + self.mlp(self.mlp_norm(queries))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[B, n, w] -> [B, heads, n, w / heads]."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class AttentionPooler(nn.Module):
+    """n learnable queries through several blocks (ViLex, section 3.1; 5 blocks, random init).
+
+    Args:
+        patch_width: D of the tower's patches.
+        width: d of the tokens, the text encoder's embedding width.
+        num_tokens: n, the number of queries.
+    """
+
+    def __init__(self, patch_width: int, width: int, num_tokens: int, blocks: int, heads: int, mlp_ratio: float):
+        super().__init__()
+        self.queries = nn.Parameter(torch.empty(num_tokens, width))
+        self.patch_proj = nn.Linear(patch_width, width)
+        self.blocks = nn.ModuleList(PoolerBlock(width, heads, mlp_ratio) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, width)
+        nn.init.normal_(self.queries, std=1.0)
+
+    def forward(self, patches: Tensor, num_tokens: int) -> Tensor:
+        """patches: [B, P, D] -> the first `num_tokens` tokens, [B, num_tokens, d]."""
+        patches = self.patch_proj(patches)
+        tokens = self.queries[:num_tokens].expand(len(patches), -1, -1)
+        for block in self.blocks:
+            tokens = block(tokens, patches)
+        return self.out(self.norm(tokens))
+
+    @torch.no_grad()
+    def match_vocabulary(self, table: Tensor) -> None:
+        """Start the tokens where words are: the mean and spread of the lookup matrix `table` [V, d]."""
+        mean, std = table.float().mean(0), table.float().std(0)
+        nn.init.normal_(self.out.weight, std=self.out.in_features**-0.5)
+        self.out.weight *= std[:, None].to(self.out.weight)
+        self.out.bias.copy_(mean)

@@ -1,0 +1,105 @@
+"""Vision towers: any transformers vision model by configuration, CoCa through open_clip."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, CLIPVisionModel, SiglipVisionModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from vilex.errors import InputError
+
+OPEN_CLIP = "open_clip"
+
+
+def build_tower(settings: dict[str, Any]) -> nn.Module:
+    """A tower with random weights from its configuration; see `ViLexConfig.tower`.
+
+    Raises:
+        InputError: transformers knows no such `model_type`.
+    """
+    kind = settings.get("model_type")
+    if kind == OPEN_CLIP:
+        return OpenClipTower(settings["name"])
+    if kind not in CONFIG_MAPPING:
+        raise InputError(f"tower: unknown model_type {kind!r}; use siglip_vision_model, clip_vision_model, dinov2, ...")
+    config = AutoConfig.for_model(**settings)
+    return _without_unused_head(AutoModel.from_config(config))
+
+
+def load_tower(name: str) -> nn.Module:
+    """A pre-trained tower by hub id or folder, only its vision part, from safetensors.
+
+    `open_clip:coca_ViT-L-14/laion2b_s13b_b90k` loads an open_clip model (extra `vilex[coca]`).
+
+    Raises:
+        InputError: there is no such model, or its weights are not safetensors.
+    """
+    if name.startswith(f"{OPEN_CLIP}:"):
+        return OpenClipTower(*name.removeprefix(f"{OPEN_CLIP}:").split("/", 1))
+    try:
+        config = AutoConfig.from_pretrained(name)
+        kind = config.model_type
+        vision_class = {"siglip": SiglipVisionModel, "clip": CLIPVisionModel}.get(kind, AutoModel)
+        tower = vision_class.from_pretrained(name, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"tower '{name}': {str(error).splitlines()[0]}") from None
+    return _without_unused_head(tower)
+
+
+def tower_settings(tower: nn.Module) -> dict[str, Any]:
+    """The dictionary that `build_tower` makes the same tower from."""
+    if isinstance(tower, OpenClipTower):
+        return {"model_type": OPEN_CLIP, "name": tower.name}
+    return tower.config.to_dict()
+
+
+def patch_width(tower: nn.Module) -> int:
+    """D, the width of the tower's patches."""
+    return tower.width if isinstance(tower, OpenClipTower) else tower.config.hidden_size
+
+
+def tower_image_size(tower: nn.Module) -> int:
+    """Pixels a side of the tower's input."""
+    return tower.image_size if isinstance(tower, OpenClipTower) else tower.config.image_size
+
+
+def patches_of(tower: nn.Module, pixel_values: Tensor) -> Tensor:
+    """[B, 3, H, W] -> [B, P, D], the patches after the last layer; class and register tokens left out."""
+    if isinstance(tower, OpenClipTower):
+        return tower(pixel_values)
+    hidden = tower(pixel_values=pixel_values).last_hidden_state
+    height, width = pixel_values.shape[-2:]
+    patch = tower.config.patch_size
+    return hidden[:, hidden.shape[1] - (height // patch) * (width // patch) :]
+
+
+class OpenClipTower(nn.Module):
+    """The visual transformer of an open_clip model, CoCa among them, returning its patches."""
+
+    def __init__(self, name: str, pretrained: str | None = None):
+        super().__init__()
+        try:
+            import open_clip
+        except ImportError:
+            raise InputError("open_clip towers need the extra: pip install 'vilex[coca]'") from None
+        self.name = name
+        self.visual = open_clip.create_model(name, pretrained=pretrained).visual
+        self.visual.output_tokens = True
+        size = self.visual.image_size
+        self.image_size = size[0] if isinstance(size, (tuple, list)) else size
+        with torch.no_grad():
+            self.width = self(torch.zeros(1, 3, self.image_size, self.image_size)).shape[-1]
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        _, patches = self.visual(pixel_values)
+        return patches
+
+
+def _without_unused_head(tower: nn.Module) -> nn.Module:
+    """Drop SigLIP's own pooling head: it would be weights that never train."""
+    if getattr(tower.config, "vision_use_head", False):
+        tower.config.vision_use_head = False
+        tower.use_head = False
+        tower.head = None
+    return tower

@@ -1,0 +1,113 @@
+"""Guidance as arithmetic: one set of weights over named conditions.
+
+    CFG   eps(nothing) + w (eps([v, c]) - eps(nothing))         (Ho & Salimans 2022, arXiv 2207.12598)
+    TFG   eps(v) + w (eps([v, c]) - eps(v))                     (ViLex, section 3.3)
+    sum   eps(nothing) + cfg (eps(v) - eps(nothing)) + tfg (eps([v, c]) - eps(v))
+
+The first two are the sum with tfg = cfg, and with cfg = 1. A weight of zero is never computed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vilex.errors import InputError
+from vilex.prompt import Prompt
+from vilex.t2i.base import Condition
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One condition: which images stay in the prompt, whether its words do, or the negative prompt.
+
+    `nothing` is the negative (by default empty) prompt; v: images without words; c: words without
+    images; [v, c]: both.
+    """
+
+    names: frozenset[str] = frozenset()
+    words: bool = False
+    negative: bool = False
+
+    def prompt(self, whole: Prompt) -> Prompt:
+        kept = whole.without(set(whole.names) - self.names)
+        return kept if self.words else kept.image_only()
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How strongly to steer.
+
+    Args:
+        cfg: weight of the image against nothing; 1 leaves `nothing` out.
+        tfg: weight of the words against the image alone; the same as `cfg` if None: plain CFG.
+        interval: share of the sampling, 0 (noise) to 1 (image), in which guidance acts.
+    """
+
+    cfg: float = 1.0
+    tfg: float | None = None
+    interval: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        low, high = self.interval
+        if not 0 <= low <= high <= 1:
+            raise InputError(f"guidance interval: expected 0 <= from <= to <= 1, got {low}, {high}")
+
+    def branches(self, prompt: Prompt, image_weights: Mapping[str, float] | None = None) -> dict[Branch, float]:
+        """The weight of every condition that takes part, none of them zero; they sum to one."""
+        tfg = self.cfg if self.tfg is None else self.tfg
+        mixture = subsets(prompt.names, image_weights or {})
+        weights: dict[Branch, float] = {Branch(negative=True): 1 - self.cfg}
+        for names, share in mixture.items():
+            for words, weight in ((False, self.cfg - tfg), (True, tfg)):
+                branch = Branch(names, words and bool(prompt.words))
+                weights[branch] = weights.get(branch, 0.0) + share * weight
+        return {branch: weight for branch, weight in weights.items() if abs(weight) > 1e-9}
+
+    def acts(self, progress: float) -> bool:
+        """Whether guidance acts at a share of the sampling in [0, 1)."""
+        return self.interval[0] <= progress < self.interval[1]
+
+
+PLAIN = Guidance()
+
+
+def subsets(names: tuple[str, ...], weights: Mapping[str, float]) -> dict[frozenset[str], float]:
+    """Turn a weight per image (1 by default) into a mixture of prompts with fewer images.
+
+    With the weights sorted, w1 >= w2 >= ..., the prompt with the first i images takes part with
+    w_i - w_(i+1), and the words alone with 1 - w1. So one image at w gives w [v, c] + (1 - w) c, an
+    image at 0 is absent, and weights over 1 push away from the words alone.
+    """
+    ordered = sorted(names, key=lambda name: -weights.get(name, 1.0))
+    levels = [1.0, *(float(weights.get(name, 1.0)) for name in ordered), 0.0]
+    shares = {frozenset(ordered[:i]): levels[i] - levels[i + 1] for i in range(len(levels) - 1)}
+    return {chosen: share for chosen, share in shares.items() if abs(share) > 1e-9}
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The conditions of B pictures in one batch.
+
+    Attributes:
+        condition: M >= B rows; row i < B is picture i's first condition.
+        owner: [M], the picture each row belongs to.
+        weight: [M].
+    """
+
+    condition: Condition
+    owner: Tensor
+    weight: Tensor
+
+    def combine(self, outputs: Tensor) -> Tensor:
+        """The weighted sum of each picture's predictions: [M, ...] -> [B, ...].
+
+        Written as first + sum of w (other - first), which the weights' sum of one allows and which
+        for CFG is the very arithmetic of diffusers.
+        """
+        pictures = int(self.owner.max()) + 1
+        first, others, owner = outputs[:pictures], outputs[pictures:], self.owner[pictures:]
+        if not len(others):
+            return first
+        weight = self.weight[pictures:].view(-1, *[1] * (outputs.ndim - 1)).to(outputs)
+        return first.index_add(0, owner, weight * (others - first[owner]))

@@ -1,0 +1,220 @@
+"""VisualLexicon: images to words and back. The face of the library."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from vilex.encoder import ViLexEncoder
+from vilex.errors import InputError
+from vilex.guidance import PLAIN, Branch, Guidance, Mixture
+from vilex.images import load_image, to_rgb
+from vilex.prompt import Prompt, compose, inject, parse, set_budgets
+from vilex.sample import make_scheduler, sample
+from vilex.t2i import FrozenT2I, load_t2i
+from vilex.t2i.files import check_fingerprint, check_safetensors, read_json, resolve
+
+EMBEDDED = {"nano": Path(__file__).parent / "models" / "nano"}
+ImageLike = str | Path | Image.Image | Tensor
+
+
+class VisualLexicon:
+    """An encoder and the frozen text-to-image model whose language it speaks.
+
+    >>> lexicon = VisualLexicon.from_pretrained("nano")
+    >>> tokens = lexicon.encode(["cat.png"])                            # [1, 75, d]
+    >>> lexicon.generate("<cat:16> at night", {"cat": tokens[0]})       # a list of PIL images
+    """
+
+    def __init__(self, encoder: ViLexEncoder, t2i: FrozenT2I):
+        if encoder.config.width != t2i.width:
+            raise InputError(
+                f"the encoder's tokens have width {encoder.config.width}, the text encoder {t2i.width}; "
+                f"use the base model it was trained with ({encoder.config.base_model})"
+            )
+        self.encoder, self.t2i = encoder.eval(), t2i
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "nano",
+        t2i: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> "VisualLexicon":
+        """Load an encoder and its base model.
+
+        Args:
+            name: an embedded model (`nano`), a folder, or a hub id.
+            t2i: the frozen model's folder or hub id, if not where the encoder's config says.
+            dtype: of the frozen model and the encoder.
+        Raises:
+            InputError: something is missing, damaged or does not fit; the line names it.
+        """
+        folder = resolve(EMBEDDED.get(str(name), name))
+        config = read_json(folder / "config.json")
+        if config.get("model_type") != "vilex":
+            raise InputError(f"{folder}: no ViLex encoder (model_type is {config.get('model_type')!r})")
+        check_safetensors(folder)
+        base = t2i or config["base_model"]
+        base_folder = folder / base if t2i is None and (folder / base).is_dir() else resolve(base)
+        check_fingerprint(base_folder, config.get("base_sha256", {}))
+        with _quiet_loading():
+            encoder = ViLexEncoder.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+            frozen = load_t2i(base_folder, dtype)
+        return cls(encoder.to(device), frozen.to(device))
+
+    @property
+    def num_tokens(self) -> int:
+        """n, the longest code an image can have."""
+        return self.encoder.config.num_tokens
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[ImageLike], num_tokens: int | None = None) -> Tensor:
+        """Images (paths or PIL) to their first `num_tokens` tokens, [B, num_tokens, d]; all n by default."""
+        opened = [image if isinstance(image, Image.Image) else load_image(image) for image in images]
+        pixel_values = self.encoder.preprocess([to_rgb(image) for image in opened])
+        return self.encoder(pixel_values, num_tokens).tokens.clone()
+
+    def reconstruct(
+        self, images: Sequence[ImageLike], num_tokens: int | None = None, num_images: int = 1, **settings: Any
+    ) -> list[Image.Image]:
+        """Each image from its tokens alone, `num_images` times; `settings` as in `generate`."""
+        prompts = [f"<image{i}>" for i in range(len(images))]
+        named = {f"image{i}": image for i, image in enumerate(images)}
+        return self.generate(prompts, named, num_tokens=num_tokens or self.num_tokens, num_images=num_images, **settings)
+
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        images: Mapping[str, ImageLike] | None = None,
+        *,
+        num_tokens: int | None = None,
+        weights: Mapping[str, float] | None = None,
+        negative: str = "",
+        guidance: Guidance = Guidance(cfg=3.0),  # noqa: B008 (frozen)
+        num_images: int = 1,
+        seed: int | Sequence[int] = 0,
+        steps: int = 20,
+        scheduler: str = "dpm++",
+        batch_size: int = 16,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> list[Image.Image]:
+        """Draw pictures of prompts that mix words and images.
+
+        Args:
+            prompt: "a photo of <cat:16> in the snow", or several of them.
+            images: by name: a path, a PIL image, or tokens [n, d].
+            num_tokens: budget of slots that name none; by default all that the words leave room for.
+            weights: per image; 1 is the image as it is, 0 gives the base model's picture for the words.
+            negative: what to steer away from; acts where `guidance.cfg` is not 1.
+            num_images: pictures a prompt.
+            seed: of the first picture, the next ones counting up; or one for each of the `num_images`.
+            steps: denoising steps. `scheduler`: see `vilex.sample.SCHEDULERS`.
+            batch_size: pictures drawn at once; it does not change them.
+            on_step: called with (finished, all) denoising steps.
+        Returns:
+            `num_images` pictures a prompt, prompt by prompt.
+        Raises:
+            InputError: a name without image, too many image tokens, an unknown scheduler, ...
+        """
+        if steps < 1 or num_images < 1:
+            raise InputError(f"expected at least 1 step and 1 image, got {steps} and {num_images}")
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        seeds = [seed + i for i in range(num_images)] if isinstance(seed, int) else list(seed)
+        if len(seeds) != num_images:
+            raise InputError(f"expected {num_images} seeds, one for each image, got {len(seeds)}")
+        tokens = self._named_tokens(images or {})
+        parsed = [self._budgeted(parse(text), tokens, num_tokens) for text in texts]
+        jobs = [(one, own_seed) for one in parsed for own_seed in seeds]
+        drawn: list[Image.Image] = []
+        total = steps * -(-len(jobs) // batch_size)
+        for start in range(0, len(jobs), batch_size):
+            prompts, batch_seeds = zip(*jobs[start : start + batch_size], strict=True)
+            mixtures = [
+                self.mixture([how.branches(one, weights) for one in prompts], prompts, tokens, negative)
+                for how in (guidance, PLAIN)
+            ]
+            done = steps * (start // batch_size)
+            x0 = sample(
+                self.t2i,
+                make_scheduler(scheduler, self.t2i.scheduler_config),
+                *mixtures,
+                guidance.acts,
+                list(batch_seeds),
+                steps,
+                on_step and (lambda step, done=done: on_step(done + min(step, steps), total)),
+            )
+            drawn += to_images(self._decode(x0))
+        return drawn
+
+    @torch.inference_mode()
+    def mixture(
+        self,
+        branches: Sequence[Mapping[Branch, float]],
+        prompts: Sequence[Prompt],
+        tokens: Mapping[str, Tensor],
+        negative: str = "",
+    ) -> Mixture:
+        """Every condition of every picture as one batch: first conditions first, then the others."""
+        ordered = [list(one.items()) for one in branches]
+        rows = [(i, *one[0]) for i, one in enumerate(ordered)]
+        rows += [(i, *item) for i, one in enumerate(ordered) for item in one[1:]]
+        layouts: dict[tuple[Prompt, Branch], int] = {}
+        for i, branch, _ in rows:
+            layouts.setdefault((prompts[i], branch), len(layouts))
+        composed = [
+            compose(parse(negative) if branch.negative else branch.prompt(prompt), self.t2i.tokenizer, self.t2i.positions)
+            for prompt, branch in layouts
+        ]
+        device = self.t2i.device
+        ids = torch.stack([one.ids for one in composed]).to(device)
+        embeddings = inject(self.t2i.embed(ids), composed, [tokens] * len(composed))
+        condition = self.t2i.condition(ids, embeddings)
+        place = torch.tensor([layouts[prompts[i], branch] for i, branch, _ in rows], device=device)
+        return Mixture(
+            condition.select(place),
+            torch.tensor([i for i, _, _ in rows], device=device),
+            torch.tensor([weight for _, _, weight in rows], device=device),
+        )
+
+    def _named_tokens(self, images: Mapping[str, ImageLike]) -> dict[str, Tensor]:
+        named = {name: image for name, image in images.items() if isinstance(image, Tensor)}
+        for name, value in named.items():
+            if value.ndim != 2 or value.shape[1] != self.t2i.width:
+                raise InputError(f"image '{name}': expected tokens [n, {self.t2i.width}], got {list(value.shape)}")
+        others = {name: image for name, image in images.items() if name not in named}
+        if others:
+            named |= dict(zip(others, self.encode(list(others.values())), strict=True))
+        return named
+
+    def _budgeted(self, prompt: Prompt, tokens: Mapping[str, Tensor], num_tokens: int | None) -> Prompt:
+        available = {name: len(value) for name, value in tokens.items()}
+        return set_budgets(prompt, self.t2i.tokenizer, self.t2i.positions - 2, available, num_tokens)
+
+    @torch.inference_mode()
+    def _decode(self, x0: Tensor) -> Tensor:
+        return self.t2i.decode(x0)
+
+
+def to_images(pixels: Tensor) -> list[Image.Image]:
+    """[B, 3, H, W] in -1..1 to PIL."""
+    values = (pixels.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(one) for one in (values * 255).round().astype(np.uint8)]
+
+
+class _quiet_loading:
+    """Loading speaks through errors; progress bars over a few shards are noise."""
+
+    def __enter__(self) -> None:
+        self.was_on = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        if self.was_on:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,184 @@
+"""Prompts with images in them: "a photo of <cat:16> in the snow" to the ids a text encoder reads.
+
+A prompt is words and slots. Composed, it is [BOS] words and image tokens [EOS] and the family's own
+padding; an ordinary word's id holds each image token's place, and the tokens go in as embeddings.
+"""
+
+import re
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vilex.errors import InputError
+
+_SLOT = re.compile(r"<([A-Za-z_][\w-]*)(:[^<>]*)?>")
+
+
+class PromptWarning(UserWarning):
+    """A prompt had more words than fit; the message says which were cut."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An image's place in a prompt; `count` is None where the prompt names no token budget."""
+
+    name: str
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Words (strings) and slots in the order they were written."""
+
+    parts: tuple[str | Slot, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(part.name for part in self.parts if isinstance(part, Slot)))
+
+    @property
+    def words(self) -> str:
+        """The words alone, single-spaced where an image was left out."""
+        return " ".join(" ".join(part for part in self.parts if isinstance(part, str)).split())
+
+    def image_only(self) -> "Prompt":
+        """The image tokens alone: the condition v."""
+        return Prompt(tuple(part for part in self.parts if isinstance(part, Slot)))
+
+    def without(self, names: Collection[str]) -> "Prompt":
+        """The prompt as if those images had never been in it."""
+        kept = tuple(part for part in self.parts if isinstance(part, str) or part.name not in names)
+        return Prompt(kept) if any(isinstance(part, Slot) for part in kept) else Prompt((self.words,))
+
+
+def parse(text: str) -> Prompt:
+    """Split "a <cat:16> and <dog>" into words and slots.
+
+    Raises:
+        InputError: a slot's budget is not a positive whole number.
+    """
+    parts: list[str | Slot] = []
+    end = 0
+    for match in _SLOT.finditer(text):
+        if before := text[end : match.start()].strip():
+            parts.append(before)
+        name, budget = match.group(1), match.group(2)
+        if budget is not None and not (budget[1:].isdecimal() and int(budget[1:]) > 0):
+            raise InputError(f"prompt: '{match.group(0)}': expected a number of tokens, as in <{name}:16>")
+        parts.append(Slot(name, int(budget[1:]) if budget else None))
+        end = match.end()
+    if after := text[end:].strip():
+        parts.append(after)
+    return Prompt(tuple(parts))
+
+
+def set_budgets(prompt: Prompt, tokenizer: Any, room: int, available: Mapping[str, int], default: int | None = None) -> Prompt:
+    """Give every slot its number of tokens.
+
+    A slot without a budget takes `default`; without that, an even share of the room that the words
+    leave, at most all tokens its image has.
+
+    Args:
+        room: positions between [BOS] and [EOS], 75 for CLIP.
+        available: how many tokens each named image has.
+    Raises:
+        InputError: a name has no image, an image has fewer tokens than asked for, or all
+            image tokens together do not fit.
+    """
+    slots = [part for part in prompt.parts if isinstance(part, Slot)]
+    for slot in slots:
+        if slot.name not in available:
+            raise InputError(f"prompt: <{slot.name}> has no image; give one named '{slot.name}'")
+        if (slot.count or default or 1) > available[slot.name]:
+            raise InputError(
+                f"prompt: <{slot.name}> has {available[slot.name]} tokens, got a budget of {slot.count or default}; "
+                f"ask for at most <{slot.name}:{available[slot.name]}>"
+            )
+    fixed = sum(slot.count or default or 0 for slot in slots)
+    if fixed > room:
+        each = " + ".join(str(slot.count or default or 1) for slot in slots)
+        fewer = f"<{slots[0].name}:{max(1, room // len(slots))}>"
+        raise InputError(f"expected at most {room} image tokens in one prompt, got {each}; ask for fewer with {fewer}")
+    open_slots = [slot for slot in slots if not (slot.count or default)]
+    words = sum(len(_ids(tokenizer, part)) for part in prompt.parts if isinstance(part, str))
+    share = max(1, (room - fixed - words) // max(1, len(open_slots)))
+    return Prompt(
+        tuple(
+            Slot(part.name, part.count or default or min(share, available[part.name])) if isinstance(part, Slot) else part
+            for part in prompt.parts
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What the text encoder reads.
+
+    Attributes:
+        ids: [L] token ids, placeholders where image tokens go.
+        slots: (image name, first position, number of tokens), left to right.
+        length: positions before the padding, [BOS] and [EOS] included.
+    """
+
+    ids: Tensor
+    slots: tuple[tuple[str, int, int], ...]
+    length: int
+
+
+def compose(prompt: Prompt, tokenizer: Any, positions: int) -> Composed:
+    """Lay out [BOS] prompt [EOS] padding over the text encoder's positions, as the family itself does.
+
+    Words that do not fit are cut from the end, with a `PromptWarning`; image tokens never are.
+    Every slot must have its budget (`set_budgets`).
+    """
+    room = positions - 2
+    for_words = room - sum(part.count for part in prompt.parts if isinstance(part, Slot))
+    placeholder = _ids(tokenizer, "a")[0]
+    ids, slots, cut = [tokenizer.bos_token_id], [], []
+    for part in prompt.parts:
+        if isinstance(part, Slot):
+            slots.append((part.name, len(ids), part.count))
+            ids += [placeholder] * part.count
+            continue
+        words = _ids(tokenizer, part)
+        ids += words[:for_words]
+        cut += words[for_words:]
+        for_words -= min(len(words), for_words)
+    if cut:
+        text = tokenizer.decode(cut).strip()
+        warnings.warn(f"the prompt has {len(cut)} tokens too many; these words were cut: '{text}'", PromptWarning, 2)
+    ids.append(tokenizer.eos_token_id)
+    length = len(ids)
+    padded = ids + [tokenizer.pad_token_id] * (positions - length)
+    return Composed(torch.tensor(padded), tuple(slots), length)
+
+
+def inject(embeddings: Tensor, composed: list[Composed], tokens: list[Mapping[str, Tensor]]) -> Tensor:
+    """Write image tokens over their placeholders; gradients flow to the tokens.
+
+    Args:
+        embeddings: [B, L, d], the words' own.
+        composed: B layouts.
+        tokens: for each of them, [n, d] by image name.
+    Returns:
+        [B, L, d].
+    """
+    rows, columns, values = [], [], []
+    for row, (layout, images) in enumerate(zip(composed, tokens, strict=True)):
+        for name, start, count in layout.slots:
+            rows += [row] * count
+            columns += range(start, start + count)
+            values.append(images[name][:count].to(embeddings))
+    if not values:
+        return embeddings
+    place = (torch.tensor(rows, device=embeddings.device), torch.tensor(columns, device=embeddings.device))
+    return embeddings.index_put(place, torch.cat(values))
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    with_specials = tokenizer(text, verbose=False).input_ids  # some tokenizers add a prefix only with them
+    return with_specials[1:-1]

@@ -1,0 +1,75 @@
+"""Model folders: where they come from, whether they are whole, and their fingerprint."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+
+from vilex.errors import InputError
+from vilex.images import file_hash
+
+HUB_PATTERNS = ("*.json", "*.txt", "*.md", "*.safetensors")
+
+
+def resolve(name: str | Path) -> Path:
+    """A local folder as it is; anything else as a hub id, from the cache or the hub, no pickles.
+
+    Raises:
+        InputError: neither a folder nor a model that can be fetched.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if path.exists() or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1:
+        raise InputError(f"{name}: no such model folder")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=list(HUB_PATTERNS)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{name}: neither a folder here nor a model the hub could give ({reason})") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises InputError that names the file if it is missing or no JSON object."""
+    if not path.is_file():
+        raise InputError(f"{path}: missing; the model folder is incomplete, fetch it again")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError):
+        raise InputError(f"{path}: not valid JSON; the file is damaged, fetch it again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object; the file is damaged, fetch it again")
+    return content
+
+
+def check_safetensors(folder: Path) -> None:
+    """Raise InputError that names the file if `folder` holds no weights or damaged ones."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{folder}: no .safetensors weights; pickled weights are never read, convert them first")
+    for path in files:
+        try:
+            with safetensors.safe_open(path, "pt"):
+                pass
+        except (safetensors.SafetensorError, OSError):
+            raise InputError(f"{path}: damaged weights; fetch the file again") from None
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """SHA-256 of every weight file below a folder, by its path inside it."""
+    return {str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.rglob("*.safetensors"))}
+
+
+def check_fingerprint(folder: Path, expected: dict[str, str]) -> None:
+    """Raise InputError if a weight file differs from the one the encoder was trained on.
+
+    Files of other names (another precision's, say) are not compared.
+    """
+    for name, digest in expected.items():
+        path = folder / name
+        if path.is_file() and file_hash(path) != digest:
+            raise InputError(f"{path}: not the weights this encoder was trained with; use the same base model")

@@ -1,0 +1,126 @@
+"""The Stable Diffusion family (1.x, 2.x) in diffusers format, frozen.
+
+SD 2.x needs no case of its own: its text encoder had its last layer removed at conversion, so the
+last hidden state is the penultimate layer's; its prediction type and padding come from its configs.
+"""
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from vilex.errors import InputError
+from vilex.t2i.base import Condition
+from vilex.t2i.files import check_safetensors, read_json
+
+AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+COMPONENTS = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
+
+
+class StableDiffusion:
+    """`FrozenT2I` over a StableDiffusionPipeline folder; its attributes are described there."""
+
+    def __init__(
+        self,
+        tokenizer: CLIPTokenizer,
+        text_encoder: CLIPTextModel,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL | AutoencoderTiny,
+        scheduler_config: dict,
+    ):
+        self.tokenizer, self.text_encoder, self.unet, self.vae = tokenizer, text_encoder, unet, vae
+        self.scheduler_config = scheduler_config
+        for module in self.modules:
+            module.requires_grad_(False).eval()
+        self.width = text_encoder.config.hidden_size
+        self.positions = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
+        self.prediction_type = scheduler_config.get("prediction_type", "epsilon")
+        size = unet.config.sample_size
+        self.latent_shape = (unet.config.in_channels, size, size)
+        self.image_size = size * 2 ** (len(vae.config.block_out_channels) - 1)
+        self._injected: Tensor | None = None
+        text_encoder.get_input_embeddings().register_forward_hook(self._replace_embeddings)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> "StableDiffusion":
+        """Load a local pipeline folder; safetensors only.
+
+        Raises:
+            InputError: the folder is another family's, or a file is missing or damaged (it is named).
+        """
+        folder = Path(folder)
+        index = read_json(folder / "model_index.json")
+        for name in COMPONENTS:
+            if name not in index:
+                raise InputError(f"{folder}: no Stable Diffusion 1.x or 2.x: model_index.json has no '{name}'")
+        if index["text_encoder"][1] != "CLIPTextModel" or index["unet"][1] != "UNet2DConditionModel":
+            raise InputError(f"{folder}: {index.get('_class_name')} is not supported; use Stable Diffusion 1.x or 2.x")
+        if index["vae"][1] not in AUTOENCODERS:
+            raise InputError(f"{folder}: auto-encoder {index['vae'][1]} is not supported; use AutoencoderKL")
+        for name in ("text_encoder", "unet", "vae"):
+            read_json(folder / name / "config.json")
+            check_safetensors(folder / name)
+        scheduler_config = read_json(folder / "scheduler" / "scheduler_config.json")
+        try:
+            return cls(
+                CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+                CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, use_safetensors=True),
+                _load(UNet2DConditionModel, folder / "unet", dtype),
+                _load(AUTOENCODERS[index["vae"][1]], folder / "vae", dtype),
+                scheduler_config,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"{folder}: cannot be loaded: {str(error).splitlines()[0]}") from None
+
+    @property
+    def modules(self) -> tuple[torch.nn.Module, ...]:
+        return self.text_encoder, self.unet, self.vae
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    def to(self, device: str | torch.device) -> "StableDiffusion":
+        for module in self.modules:
+            module.to(device)
+        return self
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return torch.nn.functional.embedding(ids, self.text_encoder.get_input_embeddings().weight)
+
+    def condition(self, ids: Tensor, embeddings: Tensor) -> Condition:
+        mask = None
+        if getattr(self.text_encoder.config, "use_attention_mask", False):
+            first_end = (ids == self.tokenizer.eos_token_id).int().argmax(1, keepdim=True)
+            mask = (torch.arange(ids.shape[1], device=ids.device) <= first_end).long()
+        self._injected = embeddings
+        try:
+            features = self.text_encoder(ids, attention_mask=mask)[0]
+        finally:
+            self._injected = None
+        return Condition(features)
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return self.unet(x_t, t, encoder_hidden_states=condition.sequence, return_dict=False)[0]
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        encoded = self.vae.encode(pixels)
+        x0 = encoded.latents if isinstance(self.vae, AutoencoderTiny) else encoded.latent_dist.mode()
+        return x0 * self.vae.config.scaling_factor
+
+    def decode(self, x0: Tensor) -> Tensor:
+        return self.vae.decode(x0 / self.vae.config.scaling_factor, return_dict=False)[0]
+
+    def _replace_embeddings(self, module, inputs, output: Tensor) -> Tensor | None:
+        """Forward hook on the lookup: CLIPTextModel takes no `inputs_embeds`, so they enter here."""
+        return None if self._injected is None else self._injected.to(output.dtype)
+
+
+def _load(model_class, folder: Path, dtype: torch.dtype):
+    return model_class.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, low_cpu_mem_usage=False)

@@ -1,0 +1,95 @@
+"""A training run's configuration: one TOML file, one frozen dataclass a section."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vilex.errors import InputError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What trains, on what."""
+
+    base: str = ""  # the frozen text-to-image model: folder or hub id
+    tower: str = ""  # a pre-trained vision model: folder, hub id or open_clip:NAME/WEIGHTS
+    encoder: str = ""  # start from this ViLex encoder instead of a bare tower
+    num_tokens: int = 75
+    blocks: int = 5
+    heads: int = 8
+    mlp_ratio: float = 4.0
+    frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Images, with captions where there are some."""
+
+    path: str = ""  # a folder of images (captions in .txt beside them) or a Parquet table
+    image_column: str = "image"
+    caption_column: str = "captions"  # text, or a list of texts of which one is drawn each time
+    flip: bool = False  # mirror half of the images; leave off where captions tell left from right
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The denoising loss and what is drawn at random around it."""
+
+    tail_drop: Literal["uniform", "log", "off"] = "uniform"  # law of the number of kept tokens
+    caption_share: float = 0.5  # of images trained as [v, c]; the others as v alone
+    caption_tokens: int = 32  # images with a caption keep at most 75 - this many tokens
+    min_snr_gamma: float = 0.0  # 0: the plain loss; 5: min-SNR weighting (arXiv 2303.09556)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """The paper's recipe by default."""
+
+    name: Literal["adafactor", "adamw"] = "adafactor"
+    tower_lr: float = 1e-5
+    pooler_lr: float = 3e-4
+    weight_decay: float = 0.01
+    warmup_steps: int = 10_000
+    clip_norm: float = 1.0
+    ema_decay: float = 0.9999  # 0 keeps no average
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, how large, and what is written when."""
+
+    out: str = "out"
+    steps: int = 300_000
+    batch_size: int = 32
+    seed: int = 0
+    device: str = "auto"
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    threads: int = 0  # CPU threads; 0 leaves torch's own choice
+    log_every: int = 50
+    sample_every: int = 1000
+    sample_images: int = 6
+    save_every: int = 1000
+    keep: int = 2  # newest checkpoints kept
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def check(self) -> None:
+        """Raise InputError for values that cannot work together."""
+        if not self.model.base:
+            raise InputError("config: model.base is missing; name the frozen model's folder or hub id")
+        if not (self.model.tower or self.model.encoder):
+            raise InputError("config: model.tower is missing; name a vision model's folder or hub id")
+        if not self.data.path:
+            raise InputError("config: data.path is missing; name a folder of images or a Parquet table")
+        for name, value in (("run.steps", self.run.steps), ("run.batch_size", self.run.batch_size)):
+            if value < 1:
+                raise InputError(f"config: {name}: expected at least 1, got {value}")
+        if not 0 <= self.objective.caption_share <= 1:
+            raise InputError(f"config: objective.caption_share: expected 0 to 1, got {self.objective.caption_share}")

@@ -1,0 +1,61 @@
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests import tiny
+from vilex.encoder import ViLexEncoder
+from vilex.lexicon import VisualLexicon
+from vilex.t2i import load_t2i
+from vilex.t2i.files import fingerprint
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def sd_folder(tmp_path_factory):
+    """Two frozen models by version: 1 (eps) and 2 (v)."""
+    return {
+        version: tiny.stable_diffusion(tmp_path_factory.mktemp(f"sd{version}"), version) for version in (1, 2)
+    }
+
+
+@pytest.fixture(scope="session")
+def tower_folder(tmp_path_factory):
+    return tiny.tower(tmp_path_factory.mktemp("tower"))
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory, sd_folder, tower_folder):
+    """A model folder as `vilex train` leaves it: an encoder for the eps model."""
+    torch.manual_seed(5)
+    encoder = ViLexEncoder.from_tower(
+        str(tower_folder), width=32, num_tokens=75, blocks=2, heads=4,
+        base_model=str(sd_folder[1]), base_sha256=fingerprint(sd_folder[1]),
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("model")
+    encoder.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=[1, 2], ids=["sd1-eps", "sd2-v"])
+def lexicon(request, sd_folder, model_folder):
+    encoder = ViLexEncoder.from_pretrained(model_folder)
+    return VisualLexicon(encoder, load_t2i(sd_folder[request.param]))
+
+
+@pytest.fixture
+def pictures():
+    """Eight pictures, each a different blob on a different ground."""
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(8):
+        pixels = np.full((32, 32, 3), rng.integers(0, 256, 3), dtype=np.uint8)
+        y, x = rng.integers(4, 20, 2)
+        pixels[y : y + 10, x : x + 10] = rng.integers(0, 256, 3)
+        drawn.append(Image.fromarray(pixels))
+    return drawn

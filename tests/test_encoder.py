@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
+
+from tests import tiny
+from vilex.encoder import ViLexConfig, ViLexEncoder
+from vilex.encoder.towers import load_tower, patches_of
+from vilex.errors import InputError
+
+
+@pytest.mark.parametrize("kind", list(tiny.TOWERS))
+def test_any_transformers_tower(tmp_path, kind):
+    folder = tiny.tower(tmp_path / kind, kind)
+    encoder = ViLexEncoder.from_tower(str(folder), width=24, num_tokens=7, blocks=2, heads=4)
+    pixel_values = torch.randn(2, 3, 32, 32)
+    output = encoder(pixel_values)
+    assert output.tokens.shape == (2, 7, 24) and output.patches.shape == (2, 16, 32)
+    original = load_tower(str(folder))
+    assert torch.equal(output.patches, patches_of(original, pixel_values))
+    encoder.save_pretrained(tmp_path / "saved")
+    assert [path.suffix for path in sorted((tmp_path / "saved").iterdir())] == [".json", ".safetensors"]
+    again = ViLexEncoder.from_pretrained(tmp_path / "saved")
+    assert torch.equal(again(pixel_values).tokens, output.tokens)
+
+
+def test_a_prefix_is_a_prefix(model_folder):
+    encoder = ViLexEncoder.from_pretrained(model_folder)
+    x = torch.randn(3, 3, 32, 32)
+    full = encoder(x).tokens
+    for n in (1, 4, 16):
+        assert torch.allclose(encoder(x, n).tokens, full[:, :n], atol=1e-6)
+    with pytest.raises(InputError, match="expected 1 to 75 tokens"):
+        encoder(x, 76)
+
+
+def test_tokens_start_at_the_vocabularys_scale(tower_folder):
+    torch.manual_seed(0)
+    encoder = ViLexEncoder.from_tower(str(tower_folder), width=64, num_tokens=32, blocks=5, heads=4)
+    table = torch.randn(1000, 64) * 0.03 + torch.randn(64) * 0.01
+    encoder.pooler.match_vocabulary(table)
+    tokens = encoder(torch.randn(4, 3, 32, 32)).tokens
+    ratio = tokens.norm(dim=-1).mean() / table.norm(dim=-1).mean()
+    assert 0.8 < ratio < 1.25
+
+
+@pytest.mark.parametrize(
+    ("processor", "mean", "std"),
+    [
+        (SiglipImageProcessorPil(size={"height": 32, "width": 32}, resample=3), (0.5,) * 3, (0.5,) * 3),
+        (
+            CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+            (0.48145466, 0.4578275, 0.40821073),
+            (0.26862954, 0.26130258, 0.27577711),
+        ),
+    ],
+    ids=["siglip", "clip"],
+)
+def test_preprocess_equals_transformers_on_squares(tower_folder, processor, mean, std):
+    encoder = ViLexEncoder.from_tower(str(tower_folder), width=8, num_tokens=1, heads=1, image_mean=mean, image_std=std)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8))
+    expected = processor([image], return_tensors="pt").pixel_values
+    assert torch.allclose(encoder.preprocess([image]), expected, atol=1e-5)
+
+
+def test_unknown_tower_is_refused(tmp_path):
+    with pytest.raises(InputError, match="unknown model_type 'resnext'"):
+        ViLexEncoder(ViLexConfig(tower={"model_type": "resnext"}))
+    with pytest.raises(InputError, match="tower"):
+        load_tower(str(tmp_path))
+
+
+def test_five_blocks_by_default():
+    config = ViLexConfig()
+    assert (config.num_tokens, config.blocks) == (75, 5)
