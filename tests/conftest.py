@@ -16,6 +16,10 @@ from vilex.t2i.files import fingerprint
 torch.set_num_threads(2)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--write-golden", action="store_true", help="write golden files anew instead of comparing")
+
+
 @pytest.fixture(scope="session")
 def sd_folder(tmp_path_factory):
     """Two frozen models by version: 1 (eps) and 2 (v)."""

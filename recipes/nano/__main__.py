@@ -8,9 +8,12 @@ import torch
 
 from recipes.nano.autoencoder import train_autoencoder
 from recipes.nano.data import compose
+from recipes.nano.export import export
 from recipes.nano.presets import Preset
+from recipes.nano.report import write_report
 from recipes.nano.t2i import train_t2i
 from recipes.nano.tower import train_tower
+from recipes.nano.vilex import train_vilex
 from vilex.train.toml import load_toml
 
 STAGES = {
@@ -18,6 +21,9 @@ STAGES = {
     "autoencoder": lambda preset, arguments: train_autoencoder(preset, arguments.out),
     "t2i": lambda preset, arguments: train_t2i(preset, arguments.out),
     "tower": lambda preset, arguments: train_tower(preset, arguments.out),
+    "vilex": lambda preset, arguments: train_vilex(preset, arguments.out),
+    "export": lambda preset, arguments: export(preset, arguments.out),
+    "report": lambda preset, arguments: write_report(preset, arguments.out),
 }
 
 

@@ -1,8 +1,9 @@
 """Stage 1, data: compose scenes with captions into Parquet tables that every later stage reads.
 
-    train.parquet      scenes of the vocabulary's training drawings
+    train.parquet      scenes of the vocabulary's training drawings, and photographs where the preset asks
     extra.parquet      scenes of all other concepts' training drawings (for the auto-encoder alone)
-    held-out.parquet   scenes whose first object is a drawing that no stage ever sees
+    held-out.parquet   scenes whose first object is a drawing that no stage ever sees, and
+                       photographs of Tiny-ImageNet's validation set
 
 Columns: `image` (PNG), `captions` (list: name, sentence), `dense` (list: colour grids), `concepts`, `styles`.
 """
@@ -17,6 +18,7 @@ from PIL import Image
 from rich.progress import track
 
 from recipes.nano.captions import dense_captions, short_captions
+from recipes.nano.photos import photo_rows
 from recipes.nano.presets import Preset
 from recipes.nano.scenes import random_scene
 from recipes.nano.sprites import Sprite, load_sprites, vocabulary
@@ -32,9 +34,14 @@ def compose(preset: Preset, data: Path, out: Path) -> None:
     others = [s for s in sprites if not s.held_out and s.concept not in {n.concept for n in named}]
     print(f"{len(known)} training drawings, {len(held_out)} held out, {len(others)} of other concepts")
     sizes = preset.data
-    _write(out / "train.parquet", known, sizes.scenes, seed=1)
-    _write(out / "extra.parquet", others, sizes.extra_scenes, seed=2)
-    _write(out / "held-out.parquet", known, sizes.held_out_scenes, seed=3, first=held_out)
+    photos, held_out_photos = [], []
+    if sizes.photos:
+        rng = np.random.default_rng(4)
+        photos = photo_rows(sorted(data.glob("tiny-imagenet-train-*.parquet")), sizes.photos, rng)
+        held_out_photos = photo_rows([data / "tiny-imagenet-val.parquet"], sizes.held_out_photos, rng)
+    _write(out / "train.parquet", [*scene_rows(known, sizes.scenes, seed=1), *photos])
+    _write(out / "extra.parquet", scene_rows(others, sizes.extra_scenes, seed=2))
+    _write(out / "held-out.parquet", [*scene_rows(known, sizes.held_out_scenes, 3, held_out), *held_out_photos])
 
 
 def read_pixels(table: Path) -> np.ndarray:
@@ -43,10 +50,11 @@ def read_pixels(table: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(io.BytesIO(cell.as_py())).convert("RGB")) for cell in column])
 
 
-def _write(path: Path, sprites: list[Sprite], count: int, seed: int, first: list[Sprite] | None = None) -> None:
+def scene_rows(sprites: list[Sprite], count: int, seed: int, first: list[Sprite] | None = None) -> list[dict]:
+    """Random scenes as table rows; the i-th one's first object is drawn from `first` in turn, if given."""
     rng = np.random.default_rng(seed)
     rows = []
-    for i in track(range(count), description=path.name):
+    for i in track(range(count), description=f"scenes {seed}"):
         scene = random_scene(sprites, rng, first=first[i % len(first)] if first else None)
         pixels = scene.render()
         buffer = io.BytesIO()
@@ -60,4 +68,8 @@ def _write(path: Path, sprites: list[Sprite], count: int, seed: int, first: list
                 "styles": [placed.sprite.style for placed in scene.objects],
             }
         )
-    pa.parquet.write_table(pa.Table.from_pylist(rows), path)
+    return rows
+
+
+def _write(path: Path, rows: list[dict]) -> None:
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), path)

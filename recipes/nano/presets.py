@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass, field
 
+from vilex.train.config import TrainConfig
+
 
 @dataclass(frozen=True)
 class DataPreset:
     scenes: int = 60_000
     extra_scenes: int = 20_000
     held_out_scenes: int = 400
-    photos: bool = False  # Tiny-ImageNet as well; its licence is research only
+    photos: int = 0  # of Tiny-ImageNet as well; its licence is research only
+    held_out_photos: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,14 @@ class TowerPreset:
 
 
 @dataclass(frozen=True)
+class ReportPreset:
+    images: int = 160
+    steps: int = 20
+    cfg: float = 2.0
+    batch: int = 40
+
+
+@dataclass(frozen=True)
 class Preset:
     device: str = "cpu"
     threads: int = 2
@@ -56,3 +67,5 @@ class Preset:
     autoencoder: AutoencoderPreset = field(default_factory=AutoencoderPreset)
     t2i: TextToImagePreset = field(default_factory=TextToImagePreset)
     tower: TowerPreset = field(default_factory=TowerPreset)
+    vilex: TrainConfig = field(default_factory=TrainConfig)  # as `vilex train` reads it; paths are filled in
+    report: ReportPreset = field(default_factory=ReportPreset)

@@ -18,7 +18,6 @@ from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer, batches
 from recipes.nano.presets import Preset, TowerPreset
-from recipes.nano.sprites import CONCEPTS, STYLES
 from recipes.nano.t2i import encode_all
 
 
@@ -58,9 +57,9 @@ def new_tower(settings: TowerPreset, size: int) -> SiglipVisionModel:
 
 
 def scene_labels(table: Path) -> Tensor:
-    """[N, concepts + styles], 1 where a scene shows it."""
+    """[N, all concepts and styles of the table], 1 where a picture shows it."""
     columns = pyarrow.parquet.read_table(table, columns=["concepts", "styles"]).to_pydict()
-    place = {name: i for i, name in enumerate((*CONCEPTS, *STYLES))}
+    place = {name: i for i, name in enumerate(sorted({name for column in columns.values() for row in column for name in row}))}
     labels = torch.zeros(len(columns["concepts"]), len(place))
     for row, names in enumerate(zip(columns["concepts"], columns["styles"], strict=True)):
         for name in (*names[0], *names[1]):

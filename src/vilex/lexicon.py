@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers.utils import logging as transformers_logging
 
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.guidance import PLAIN, Branch, Guidance, Mixture
 from vilex.images import load_image, to_rgb
 from vilex.prompt import Prompt, compose, inject, parse, set_budgets
+from vilex.quiet import quiet_loading
 from vilex.sample import make_scheduler, sample
 from vilex.t2i import FrozenT2I, load_t2i
-from vilex.t2i.files import check_fingerprint, check_safetensors, read_json, resolve
+from vilex.t2i.files import check_fingerprint, check_safetensors, read_json, resolve, weights_hash
 
 EMBEDDED = {"nano": Path(__file__).parent / "models" / "nano"}
 ImageLike = str | Path | Image.Image | Tensor
@@ -38,6 +38,7 @@ class VisualLexicon:
                 f"use the base model it was trained with ({encoder.config.base_model})"
             )
         self.encoder, self.t2i = encoder.eval(), t2i
+        self.encoder_sha256: str | None = None  # of its weight file, where it came from one
 
     @classmethod
     def from_pretrained(
@@ -64,15 +65,35 @@ class VisualLexicon:
         base = t2i or config["base_model"]
         base_folder = folder / base if t2i is None and (folder / base).is_dir() else resolve(base)
         check_fingerprint(base_folder, config.get("base_sha256", {}))
-        with _quiet_loading():
+        with quiet_loading():
             encoder = ViLexEncoder.from_pretrained(folder, dtype=dtype, use_safetensors=True)
             frozen = load_t2i(base_folder, dtype)
-        return cls(encoder.to(device), frozen.to(device))
+        lexicon = cls(encoder.to(device), frozen.to(device))
+        lexicon.encoder_sha256 = weights_hash(folder)
+        return lexicon
 
     @property
     def num_tokens(self) -> int:
         """n, the longest code an image can have."""
         return self.encoder.config.num_tokens
+
+    def facts(self) -> dict[str, Any]:
+        """What this model is, as plain values."""
+        config, t2i = self.encoder.config, self.t2i
+        millions = lambda module: round(sum(p.numel() for p in module.parameters()) / 1e6, 2)  # noqa: E731
+        return {
+            "tower": config.tower["model_type"],
+            "tower_millions": millions(self.encoder.tower),
+            "pooler_millions": millions(self.encoder.pooler),
+            "blocks": config.blocks,
+            "tokens": config.num_tokens,
+            "width": config.width,
+            "base": config.base_model,
+            "base_millions": round(sum(millions(module) for module in t2i.modules), 2),
+            "pixels": t2i.image_size,
+            "prediction": t2i.prediction_type,
+            "training": config.training,
+        }
 
     @torch.inference_mode()
     def encode(self, images: Sequence[ImageLike], num_tokens: int | None = None) -> Tensor:
@@ -206,15 +227,3 @@ def to_images(pixels: Tensor) -> list[Image.Image]:
     """[B, 3, H, W] in -1..1 to PIL."""
     values = (pixels.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(one) for one in (values * 255).round().astype(np.uint8)]
-
-
-class _quiet_loading:
-    """Loading speaks through errors; progress bars over a few shards are noise."""
-
-    def __enter__(self) -> None:
-        self.was_on = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        if self.was_on:
-            transformers_logging.enable_progress_bar()

@@ -1,5 +1,6 @@
 """Model folders: where they come from, whether they are whole, and their fingerprint."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,12 @@ def check_safetensors(folder: Path) -> None:
 def fingerprint(folder: Path) -> dict[str, str]:
     """SHA-256 of every weight file below a folder, by its path inside it."""
     return {str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.rglob("*.safetensors"))}
+
+
+def weights_hash(folder: Path) -> str:
+    """One SHA-256 for the weight files right in a folder: the file's own, or of all hashes if sharded."""
+    digests = [file_hash(path) for path in sorted(folder.glob("*.safetensors"))]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def check_fingerprint(folder: Path, expected: dict[str, str]) -> None:

@@ -21,6 +21,7 @@ from vilex.errors import InputError
 from vilex.grid import grid
 from vilex.images import square
 from vilex.lexicon import VisualLexicon
+from vilex.quiet import quiet_loading
 from vilex.t2i import load_t2i
 from vilex.t2i.files import fingerprint, resolve
 from vilex.train.checkpoint import (
@@ -48,8 +49,9 @@ class Training:
         self.accelerator = Accelerator(cpu=config.run.device == "cpu", mixed_precision=config.run.mixed_precision)
         torch.manual_seed(config.run.seed)
         base = resolve(config.model.base)
-        self.t2i = load_t2i(base, getattr(torch, config.model.frozen_dtype)).to(self.accelerator.device)
-        self.encoder = new_encoder(config, self.t2i.width, base)
+        with quiet_loading():
+            self.t2i = load_t2i(base, getattr(torch, config.model.frozen_dtype)).to(self.accelerator.device)
+            self.encoder = new_encoder(config, self.t2i.width, base)
         words = self.t2i.text_encoder.get_input_embeddings().weight
         if not config.model.encoder:
             self.encoder.pooler.match_vocabulary(words)

@@ -1,0 +1,40 @@
+"""Stage 6, export: one folder, half precision, safetensors only; what the package ships."""
+
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from recipes.nano.presets import Preset
+from recipes.nano.vilex import vilex_config
+from vilex.encoder import ViLexEncoder
+from vilex.t2i.files import fingerprint
+
+LIMIT = 64 * 1024 * 1024
+
+
+def export(preset: Preset, out: Path) -> None:
+    """Write `out`/nano: config.json and model.safetensors (encoder), t2i/ (StableDiffusionPipeline).
+
+    Raises:
+        ValueError: the folder is over 64 MB, the limit for weights inside the package.
+    """
+    folder = out / "nano"
+    pipeline = StableDiffusionPipeline.from_pretrained(out / "t2i", torch_dtype=torch.float16, safety_checker=None)
+    pipeline.save_pretrained(folder / "t2i", safe_serialization=True)
+    encoder = ViLexEncoder.from_pretrained(out / "vilex" / "encoder").half()
+    encoder.config.base_model = "t2i"
+    encoder.config.base_sha256 = fingerprint(folder / "t2i")
+    run = vilex_config(preset, out)
+    encoder.config.training = {
+        "recipe": "recipes/nano",
+        "scenes": preset.data.scenes,
+        "photos": preset.data.photos,
+        "t2i_images": preset.t2i.images,
+        "vilex_images": run.run.steps * run.run.batch_size,
+    }
+    encoder.save_pretrained(folder, safe_serialization=True)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: {size / 2**20:.1f} MB")
+    if size > LIMIT:
+        raise ValueError(f"{folder}: {size / 2**20:.1f} MB, over the package's limit of {LIMIT / 2**20:.0f} MB")

@@ -1,0 +1,56 @@
+"""Tiny-ImageNet photographs with truthful captions: class, box, measured colours (research use only)."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+from PIL import Image
+
+from recipes.nano.colours import grid_words
+from recipes.nano.scenes import SIZE
+
+
+def photo_rows(tables: list[Path], count: int, rng: np.random.Generator) -> list[dict]:
+    """The first `count` photographs as rows of the scene tables; their style is `photo`."""
+    rows: list[dict] = []
+    for table in tables:
+        for photo in pyarrow.parquet.read_table(table).slice(0, count - len(rows)).to_pylist():
+            pixels = np.asarray(Image.open(io.BytesIO(photo["image"])).convert("RGB"))
+            if pixels.shape != (SIZE, SIZE, 3):
+                raise ValueError(f"{table}: expected {SIZE}x{SIZE} photographs, got {pixels.shape}")
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+            rows.append(
+                {
+                    "image": buffer.getvalue(),
+                    "captions": photo_captions(photo, rng),
+                    "dense": dense_photo_captions(photo["name"], pixels, rng),
+                    "concepts": [photo["name"]],
+                    "styles": ["photo"],
+                }
+            )
+    return rows
+
+
+def photo_captions(photo: dict, rng: np.random.Generator) -> list[str]:
+    """The bare class, and a sentence with size and place read off the box."""
+    name, (x0, y0, x1, y1) = photo["name"].lower(), photo["box"]
+    article = "an" if name[0] in "aeiou" else "a"
+    kind = "a black and white photo" if photo["grey"] else rng.choice(["a photo", "a photograph"])
+    share = (x1 - x0) * (y1 - y0) / SIZE**2
+    size = "close-up of " if share > 0.7 else "small " if share < 0.15 else ""
+    noun = f"{size}{article} {name}" if size.startswith("close") else f"{article} {size}{name}"
+    return [f"{kind} of {article} {name}", f"{kind} of {noun}{_place((x0 + x1) / 2, (y0 + y1) / 2)}"]
+
+
+def dense_photo_captions(name: str, pixels: np.ndarray, rng: np.random.Generator) -> list[str]:
+    """Colour words on grids of 4 and 8 cells a side, with and without the class."""
+    four, eight = (" ".join(grid_words(pixels, cells)) for cells in (4, 8))
+    return [f"a photo of {name.lower()}, colors: {four}", f"fine colors: {eight}", f"colors: {four}"]
+
+
+def _place(x: float, y: float) -> str:
+    vertical = "top" if y < SIZE * 0.4 else "bottom" if y > SIZE * 0.6 else ""
+    horizontal = "left" if x < SIZE * 0.4 else "right" if x > SIZE * 0.6 else ""
+    return f" at the {vertical} {horizontal}".replace("  ", " ").rstrip() if vertical or horizontal else ""

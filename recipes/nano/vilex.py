@@ -1,0 +1,24 @@
+"""Stage 5, ViLex: `vilex train` itself on the now frozen model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from recipes.nano.presets import Preset
+from vilex.train.config import TrainConfig
+from vilex.train.loop import train
+
+
+def train_vilex(preset: Preset, out: Path) -> None:
+    """Train tower and pooler against `out`/t2i; the run lies in `out`/vilex."""
+    train(vilex_config(preset, out))
+
+
+def vilex_config(preset: Preset, out: Path) -> TrainConfig:
+    """The preset's [vilex] section with the stages' own paths filled in."""
+    config = preset.vilex
+    return replace(
+        config,
+        model=replace(config.model, base=str(out / "t2i"), tower=str(out / "tower")),
+        data=replace(config.data, path=str(out / "train.parquet")),
+        run=replace(config.run, out=str(out / "vilex"), threads=preset.threads, seed=preset.seed, device=preset.device),
+    )

@@ -1,0 +1,134 @@
+"""The nano recipe: captions tell the truth, the held-out rule holds, and each preset runs through."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from PIL import Image, ImageDraw
+
+from recipes.nano.captions import dense_captions, short_captions
+from recipes.nano.colours import PALETTE, grid_words, name_colours
+from recipes.nano.photos import photo_captions
+from recipes.nano.scenes import random_scene
+from recipes.nano.sprites import CONCEPTS, STYLES, Sprite, is_held_out
+
+ROOT = Path(__file__).parents[2]
+
+
+def sprite(concept="fox", style="noto", colour="red"):
+    image = Image.new("RGBA", (64, 64))
+    ImageDraw.Draw(image).ellipse((4, 4, 60, 60), fill=colour)
+    return Sprite(concept, style, image)
+
+
+SPRITES = [
+    sprite(concept, style, colour)
+    for concept, colour in (("fox", "orange"), ("lion", "gold"), ("star", "yellow"), ("tent", "green"))
+    for style in STYLES
+]
+
+
+def test_palette_names_itself():
+    assert name_colours(np.array(list(PALETTE.values()))) == list(PALETTE)
+
+
+def test_grid_words_read_row_by_row():
+    pixels = np.zeros((64, 64, 3), dtype=np.uint8)
+    pixels[:32, 32:] = PALETTE["red"]
+    pixels[32:] = PALETTE["white"]
+    assert grid_words(pixels, 2) == ["black", "red", "white", "white"]
+
+
+def test_held_out_is_a_tenth_by_a_fixed_rule():
+    share = np.mean([is_held_out(concept, style) for concept in CONCEPTS for style in STYLES])
+    assert 0.07 < share < 0.14
+    assert is_held_out("skull", "fluent-3d") == is_held_out("skull", "fluent-3d")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_captions_are_true(seed):
+    rng = np.random.default_rng(seed)
+    scene = random_scene(SPRITES, rng)
+    name, sentence = short_captions(scene, rng)
+    words = {placed.sprite.word for placed in scene.objects}
+    assert all(word in name and word in sentence for word in words)
+    for style, spellings in STYLES.items():
+        if any(f"in {spelling}" in sentence for spelling in spellings):
+            assert style in {placed.sprite.style for placed in scene.objects}
+    first = scene.objects[0]
+    if "to the left of" in sentence:
+        assert first.x < scene.objects[1].x
+    if " below " in sentence:
+        assert first.y > scene.objects[1].y
+    if "at the" in sentence and "top" in sentence:
+        assert first.y < 32
+    if scene.ground.kind == "plain" and "ground" in sentence:
+        assert scene.ground.words[0] in sentence
+    pixels = scene.render()
+    assert pixels.shape == (64, 64, 3)
+    eight = dense_captions(scene, pixels, rng)[1].split("fine colors: ")[1].split()
+    assert eight == grid_words(pixels, 8)
+
+
+def test_same_seed_same_scene():
+    a, b = (random_scene(SPRITES, np.random.default_rng(7)).render() for _ in range(2))
+    assert np.array_equal(a, b)
+
+
+def test_photo_captions_are_true():
+    photo = {"name": "Persian cat", "box": [0, 0, 20, 20], "grey": True}
+    for seed in range(10):
+        name, sentence = photo_captions(photo, np.random.default_rng(seed))
+        assert name == "a black and white photo of a persian cat"
+        assert sentence == "a black and white photo of a small persian cat at the top left"
+
+
+def png(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A data folder in the real tables' shape: drawn circles for emoji, noise for photographs."""
+    folder = tmp_path_factory.mktemp("data")
+    colours = ("red", "orange", "gold", "green", "blue", "purple")
+    rows = [
+        {"image": png(sprite(colour=colours[i % 6]).image), "name": concept, "style": style}
+        for i, concept in enumerate((*CONCEPTS[:20], "spoon", "compass"))
+        for style in STYLES
+    ]
+    pa.parquet.write_table(pa.Table.from_pylist(rows), folder / "emoji-64px.parquet")
+    rng = np.random.default_rng(0)
+    photos = [
+        {"image": png(Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))), "name": name,
+         "box": [5, 5, 50, 60], "grey": False, "wnid": "n0"}
+        for name in ("sock", "jellyfish") * 20
+    ]  # fmt: skip
+    pa.parquet.write_table(pa.Table.from_pylist(photos), folder / "tiny-imagenet-train-0of4.parquet")
+    pa.parquet.write_table(pa.Table.from_pylist(photos), folder / "tiny-imagenet-val.parquet")
+    return folder
+
+
+SMALL = (
+    "compile=false", "data.scenes=48", "data.extra_scenes=16", "data.held_out_scenes=12", "autoencoder.images=64",
+    "autoencoder.channels=8", "autoencoder.batch=16", "t2i.unet_channels=[32,32]", "t2i.text_width=48",
+    "t2i.text_layers=1", "t2i.images=48", "t2i.batch=16", "t2i.warmup=1", "tower.width=48", "tower.layers=1",
+    "tower.images=48", "tower.batch=16", "vilex.run.steps=3", "vilex.run.batch_size=8", "vilex.run.sample_every=0",
+    "vilex.data.workers=0", "vilex.run.mixed_precision=no", "report.images=12", "report.steps=2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("preset", "extra"), [("cpu", ()), ("gpu", ("device=cpu", "data.photos=20", "data.held_out_photos=4"))])
+def test_every_stage_of_a_preset_runs(tmp_path, data, preset, extra):
+    command = [sys.executable, "-m", "recipes.nano", "--preset", preset, "--data", str(data), "--out", str(tmp_path)]
+    run = subprocess.run([*command, *SMALL, *extra], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert (tmp_path / "nano" / "model.safetensors").is_file() and (tmp_path / "nano" / "t2i" / "model_index.json").is_file()
+    assert (tmp_path / "report" / "report.json").is_file() and (tmp_path / "report" / "report.png").is_file()

@@ -1,0 +1,121 @@
+"""Every command as a user runs it, on the embedded model."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vilex.cli import main
+from vilex.tokens import load_tokens
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["vilex", *map(str, arguments)])
+        try:
+            status = main() or 0
+        except SystemExit as end:
+            status = end.code or 0
+        out = capsys.readouterr()
+        return status, out.out, out.err
+
+    return call
+
+
+@pytest.fixture
+def files(tmp_path, pictures):
+    paths = []
+    for i, picture in enumerate(pictures[:2]):
+        paths.append(tmp_path / f"picture{i}.png")
+        picture.save(paths[-1])
+    return paths
+
+
+def test_encode_writes_tokens_with_provenance(run, files, tmp_path):
+    out = tmp_path / "deep" / "tokens.safetensors"
+    status, text, _ = run("encode", *files, "-o", out, "--tokens", 16, "--json")
+    assert status == 0 and json.loads(text)["tokens"][0] == 16
+    kept = load_tokens(out)
+    assert set(kept.tokens) == {"picture0", "picture1"} and len(kept.provenance["picture0"]["sha256"]) == 64
+
+
+def test_generate_from_image_and_from_tokens(run, files, tmp_path):
+    settings = ["--steps", 3, "--num-images", 2, "--cfg", 2, "--tfg", 3, "--negative", "red", "--seed", 5, "--quiet"]
+    assert run("generate", "a <it:4> in the snow", "--image", f"it={files[0]}", *settings, "-o", tmp_path / "a")[0] == 0
+    manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    assert [file["file"] for file in manifest["files"]] == ["000.png", "001.png"] and manifest["seed"] == 5
+    picture = Image.open(tmp_path / "a" / "001.png")
+    assert picture.size == (64, 64)
+    inside = json.loads(picture.text["vilex"])
+    assert (inside["seed"], inside["prompt"], inside["tfg"]) == (6, "a <it:4> in the snow", 3)
+    run("encode", *files, "-o", tmp_path / "t.safetensors", "--quiet")
+    source = f"it={tmp_path / 't.safetensors'}#picture0"
+    assert run("generate", "a <it:4> in the snow", "--image", source, *settings, "-o", tmp_path / "b")[0] == 0
+    again = np.asarray(Image.open(tmp_path / "b" / "001.png")).astype(int)
+    assert np.abs(again - np.asarray(picture)).max() <= 1
+
+
+def test_weight_zero_and_size(run, files, tmp_path):
+    run("generate", "a cat", "--steps", 2, "-o", tmp_path / "words", "--quiet")
+    run("generate", "a cat <it>", "--image", f"it={files[0]}", "--weight", "it=0", "--steps", 2, "--size", 2,
+        "-o", tmp_path / "zero", "--quiet")  # fmt: skip
+    words = Image.open(tmp_path / "words" / "000.png")
+    zero = Image.open(tmp_path / "zero" / "000.png")
+    assert zero.size == (128, 128)
+    assert np.array_equal(np.asarray(words.resize((128, 128), Image.Resampling.LANCZOS)), np.asarray(zero))
+
+
+def test_reconstruct_does_the_good_ones_and_lists_the_bad(run, files, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_text("no picture")
+    status, _, err = run("reconstruct", bad, *files, tmp_path / "none.jpg", "--tokens", "1,4", "--num-images", 1,
+                         "--steps", 2, "-o", tmp_path / "out")  # fmt: skip
+    assert status == 2 and "bad.png" in err and "none.jpg" in err
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"picture0-grid.png", "picture1-grid.png", "picture1-04-0.png", "manifest.json"} <= names
+    assert len(json.loads((tmp_path / "out" / "manifest.json").read_text())["refused"]) == 2
+
+
+def test_same_names_do_not_overwrite(run, files, tmp_path):
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other" / files[0].name
+    Image.open(files[1]).save(twin)
+    run("encode", files[0], twin, "-o", tmp_path / "t.safetensors", "--quiet")
+    assert set(load_tokens(tmp_path / "t.safetensors").tokens) == {"picture0", "picture0~2"}
+
+
+def test_info(run):
+    status, text, _ = run("info", "--json")
+    facts = json.loads(text)
+    assert status == 0 and facts["tokens"] == 75 and facts["prediction"] == "v_prediction"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "a <cat>"], "<cat> has no image"),
+        (["generate", "a cat", "--scheduler", "magic"], "use one of"),
+        (["generate", "a cat", "--image", "cat"], "expected NAME=VALUE"),
+        (["generate", "a cat", "--weight", "cat=much"], "expected a number"),
+        (["generate", "a cat", "--model", "./none"], "no such model folder"),
+        (["generate", "<x:40><y:40>", "--image", "x={0}", "--image", "y={0}"], "at most 75 image tokens"),
+        (["encode", "none.png"], "none.png: no such file"),
+        (["reconstruct", "{0}", "--tokens", "0"], "expected 1 to 75"),
+        (["reconstruct", "{0}", "--tokens", "a"], "expected whole numbers"),
+        (["train", "none.toml"], "none.toml"),
+        (["info", "./none"], "no such model folder"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_two(run, files, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*[argument.format(*files) for argument in arguments])
+    assert status == 2 and message in err and err.strip().count("\n") == 0 and not out
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; import vilex.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

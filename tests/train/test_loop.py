@@ -1,0 +1,186 @@
+import json
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vilex.encoder import ViLexEncoder
+from vilex.errors import InputError
+from vilex.lexicon import VisualLexicon
+from vilex.t2i.files import fingerprint
+from vilex.train.checkpoint import list_checkpoints
+from vilex.train.config import TrainConfig
+from vilex.train.loop import Training, train
+from vilex.train.toml import build
+
+
+@pytest.fixture
+def images(tmp_path, pictures):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, picture in enumerate(pictures):
+        picture.save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text("a cat in snow")
+    return folder
+
+
+@pytest.fixture
+def configure(tmp_path, sd_folder, tower_folder, images):
+    """A debug run on the tiny v-prediction model; sections override its settings."""
+
+    def make(out="run", **sections):
+        settings = {
+            "model": {"base": str(sd_folder[2]), "tower": str(tower_folder), "num_tokens": 8, "blocks": 2, "heads": 4},
+            "data": {"path": str(images)},
+            "optim": {"tower_lr": 1e-4, "pooler_lr": 3e-3, "warmup_steps": 4, "ema_decay": 0.99},
+            "run": {"out": str(tmp_path / out), "steps": 20, "batch_size": 4, "device": "cpu", "log_every": 1,
+                    "sample_every": 0, "save_every": 100},
+        }  # fmt: skip
+        for section, values in sections.items():
+            settings.setdefault(section, {}).update(values)
+        return build(TrainConfig, settings)
+
+    return make
+
+
+def losses(config):
+    lines = (json.loads(line) for line in open(f"{config.run.out}/log.jsonl"))
+    return {row["step"]: row["loss"] for row in lines}
+
+
+def weights(config):
+    return load_file(f"{config.run.out}/encoder/model.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+def test_loss_curve_is_the_golden_one(configure, request, name):
+    config = configure(optim={"name": name})
+    train(config, quiet=True)
+    curve = [losses(config)[step] for step in range(1, 21)]
+    golden = request.path.parents[1] / "golden" / f"loss-{name}.json"
+    if request.config.getoption("--write-golden"):
+        golden.write_text(json.dumps(curve) + "\n")
+    assert curve == pytest.approx(json.loads(golden.read_text()), rel=2e-3)
+
+
+def test_only_the_encoder_learns_and_it_can_be_used(configure, sd_folder, tower_folder, pictures):
+    before = fingerprint(sd_folder[2])
+    config = configure(run={"steps": 3, "sample_every": 3, "sample_images": 2})
+    training = Training(config)
+    frozen = [value.clone() for module in training.t2i.modules for value in module.state_dict().values()]
+    start = {name: value.clone() for name, value in training.encoder.state_dict().items()}
+    for _ in range(3):
+        training.update(next(iter(loader_of(training))))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(frozen, (v for m in training.t2i.modules for v in m.state_dict().values()), strict=True)
+    )
+    moved = {name.split(".")[0] for name, value in training.encoder.state_dict().items() if not torch.equal(value, start[name])}
+    assert moved == {"tower", "pooler"}
+    folder = train(config, quiet=True)
+    assert fingerprint(sd_folder[2]) == before
+    assert len(list((folder.parent / "samples").glob("*.png"))) == 1 and any((folder.parent / "tensorboard").iterdir())
+    lexicon = VisualLexicon.from_pretrained(folder)
+    assert lexicon.encode(pictures[:2]).shape == (2, 8, 32)
+    assert lexicon.encoder.config.training["steps"] == 3
+
+
+def loader_of(training):
+    from vilex.train.data import make_loader
+
+    run = training.config.run
+    return make_loader(
+        training.dataset, training.config.data, batch_size=run.batch_size, seed=0, start=0, steps=run.steps,
+        image_size=training.t2i.image_size, preprocess=training.encoder.preprocess,
+    )  # fmt: skip
+
+
+def test_eight_pictures_are_learnt(configure):
+    """The share of the loss that tokens can explain halves: the random base model's floor is its own."""
+    config = configure(
+        objective={"tail_drop": "off", "caption_share": 0.0},
+        optim={"name": "adamw", "tower_lr": 1e-3, "pooler_lr": 1e-2, "warmup_steps": 10, "ema_decay": 0.0},
+        run={"steps": 300, "batch_size": 8},
+    )
+    train(config, quiet=True)
+    curve = losses(config)
+    first, last = (sum(curve[s] for s in steps) / 15 for steps in (range(1, 16), range(286, 301)))
+    assert last < first / 2
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_at(monkeypatch, step):
+    original = Training.update
+
+    def update(self, batch):
+        if self.step == step:
+            raise Interrupted
+        return original(self, batch)
+
+    monkeypatch.setattr(Training, "update", update)
+
+
+def test_resume_equals_the_uninterrupted_run(configure, monkeypatch):
+    straight = configure("straight", run={"save_every": 4})
+    train(straight, quiet=True)
+    broken = configure("broken", run={"save_every": 4})
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 10)
+        with pytest.raises(Interrupted):
+            train(broken, quiet=True)
+    assert list_checkpoints_steps(broken) == [4, 8]
+    train(broken, quiet=True)
+    assert losses(broken) == losses(straight)
+    assert same(weights(broken), weights(straight))
+
+
+def list_checkpoints_steps(config):
+    from pathlib import Path
+
+    return [int(path.name.removeprefix("step-")) for path in list_checkpoints(Path(config.run.out) / "checkpoints")]
+
+
+def test_a_signal_saves_and_the_same_command_goes_on(configure, monkeypatch):
+    config = configure("signalled", run={"steps": 6})
+    original = Training.update
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "update", lambda self, batch: (original(self, batch), signal.raise_signal(signal.SIGTERM))[0])
+        with pytest.raises(InputError, match="stopped at step 1 of 6; the same command goes on"):
+            train(config, quiet=True)
+    train(config, quiet=True)
+    straight = configure("straight", run={"steps": 6})
+    train(straight, quiet=True)
+    assert same(weights(config), weights(straight))
+
+
+def test_other_settings_do_not_resume(configure):
+    train(configure(run={"steps": 2}), quiet=True)
+    with pytest.raises(InputError, match=r"run\.batch_size = 4, not 2"):
+        train(configure(run={"steps": 2, "batch_size": 2}), quiet=True)
+
+
+def test_damaged_checkpoint_is_named(configure):
+    config = configure(run={"steps": 2})
+    train(config, quiet=True)
+    from pathlib import Path
+
+    file = list_checkpoints(Path(config.run.out) / "checkpoints")[-1] / "ema.safetensors"
+    file.write_bytes(b"broken")
+    with pytest.raises(InputError, match="step-0000002: damaged checkpoint"):
+        train(config, quiet=True)
+
+
+def test_start_from_an_encoder(configure, model_folder, sd_folder):
+    config = configure(model={"encoder": str(model_folder), "tower": "", "num_tokens": 75}, run={"steps": 1})
+    training = Training(config)
+    start = ViLexEncoder.from_pretrained(model_folder)
+    assert same(start.state_dict(), training.encoder.state_dict())
+    assert training.encoder.config.base_model == str(sd_folder[2])

@@ -1,0 +1,50 @@
+import pytest
+
+from vilex.errors import InputError
+from vilex.train.config import TrainConfig
+from vilex.train.toml import load_toml, to_dict
+
+
+def write(tmp_path, text):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    return path
+
+
+def test_file_then_overrides(tmp_path):
+    path = write(tmp_path, '[run]\nsteps = 5\n[optim]\ntower_lr = 1\n[model]\nbase = "a"\n')
+    config = load_toml(TrainConfig, path, ["run.steps=7", "model.base=some/where", "data.flip=true"])
+    assert (config.run.steps, config.optim.tower_lr, config.model.base, config.data.flip) == (7, 1.0, "some/where", True)
+    assert config.optim.pooler_lr == 3e-4 and to_dict(config)["run"]["steps"] == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "message"),
+    [
+        ("[run]\nstep = 5", None, "unknown key 'step'; did you mean 'steps'"),
+        ("[modle]\n", None, "unknown key 'modle'; did you mean 'model'"),
+        ("[run]\nsteps = 'many'", None, "steps: expected int, got 'many'"),
+        ("[run]\nsteps = true", None, "expected int"),
+        ("run = 3", None, "expected a section"),
+        ("[optim]\nname = 'sgd'", None, "expected one of 'adafactor', 'adamw'"),
+        ("[run", None, "not valid TOML"),
+        ("", "run.steps", "expected section.key=value"),
+        ("", "run.stepz=3", "did you mean 'steps'"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, override, message):
+    with pytest.raises(InputError, match=message):
+        load_toml(TrainConfig, write(tmp_path, text), [override] if override else [])
+
+
+def test_missing_file_and_sections(tmp_path):
+    with pytest.raises(InputError, match=r"none\.toml"):
+        load_toml(TrainConfig, tmp_path / "none.toml")
+    with pytest.raises(InputError, match=r"model\.base is missing"):
+        TrainConfig().check()
+
+
+def test_the_papers_recipe_is_the_default():
+    optim = TrainConfig().optim
+    assert (optim.name, optim.tower_lr, optim.pooler_lr) == ("adafactor", 1e-5, 3e-4)
+    assert (optim.weight_decay, optim.warmup_steps, TrainConfig().run.steps) == (0.01, 10_000, 300_000)
