@@ -1,6 +1,6 @@
 """The main job, end to end: three pictures become tokens, come back, and are put into other words.
 
-    python examples/demo.py [-o DIR] [IMAGE ...]
+python examples/demo.py [-o DIR] [IMAGE ...]
 """
 
 import argparse

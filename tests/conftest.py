@@ -23,9 +23,7 @@ def pytest_addoption(parser):
 @pytest.fixture(scope="session")
 def sd_folder(tmp_path_factory):
     """Two frozen models by version: 1 (eps) and 2 (v)."""
-    return {
-        version: tiny.stable_diffusion(tmp_path_factory.mktemp(f"sd{version}"), version) for version in (1, 2)
-    }
+    return {version: tiny.stable_diffusion(tmp_path_factory.mktemp(f"sd{version}"), version) for version in (1, 2)}
 
 
 @pytest.fixture(scope="session")

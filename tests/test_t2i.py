@@ -42,11 +42,17 @@ def test_encode_decode_are_scaled(sd_folder):
     assert t2i.decode(x0).shape == pixels.shape
 
 
-@pytest.mark.parametrize(
-    "broken",
-    ["model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors",
-     "vae/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"],
-)  # fmt: skip
+WHOLE = (
+    "model_index.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "text_encoder/model.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+    "scheduler/scheduler_config.json",
+)
+
+
+@pytest.mark.parametrize("broken", WHOLE)
 @pytest.mark.parametrize("damage", ["missing", "corrupt"])
 def test_broken_files_are_named(tmp_path, sd_folder, broken, damage):
     folder = shutil.copytree(sd_folder[1], tmp_path / "copy")

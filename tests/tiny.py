@@ -18,8 +18,6 @@ from transformers import (
     CLIPVisionModel,
     Dinov2Config,
     Dinov2Model,
-    Siglip2VisionConfig,
-    Siglip2VisionModel,
     SiglipVisionConfig,
     SiglipVisionModel,
 )
@@ -40,9 +38,7 @@ def tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
             pieces = [pieces[0] + pieces[1], *pieces[2:]]
     words = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(merge) for merge in merges)]
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*words, "<|startoftext|>", "<|endoftext|>"]))}
-    return CLIPTokenizer(
-        vocab=vocabulary, merges=list(dict.fromkeys(merges)), model_max_length=77, pad_token=pad_token
-    )
+    return CLIPTokenizer(vocab=vocabulary, merges=list(dict.fromkeys(merges)), model_max_length=77, pad_token=pad_token)
 
 
 def stable_diffusion(folder: Path, version: int = 1) -> Path:
@@ -51,29 +47,53 @@ def stable_diffusion(folder: Path, version: int = 1) -> Path:
     words = tokenizer("<|endoftext|>" if version == 1 else "!")
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-            eos_token_id=2 if version == 1 else words.eos_token_id, bos_token_id=words.bos_token_id, pad_token_id=1,
+            vocab_size=len(words),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            eos_token_id=2 if version == 1 else words.eos_token_id,
+            bos_token_id=words.bos_token_id,
+            pad_token_id=1,
             hidden_act="quick_gelu" if version == 1 else "gelu",
-        )  # fmt: skip
+        )
     )
     unet = UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=32, attention_head_dim=4, norm_num_groups=8, use_linear_projection=version == 2,
-    )  # fmt: skip
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        use_linear_projection=version == 2,
+    )
     vae = AutoencoderKL(
-        block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4, norm_num_groups=4, sample_size=16,
-    )  # fmt: skip
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+    )
     scheduler = (
         PNDMScheduler(**BETAS, skip_prk_steps=True, steps_offset=1, set_alpha_to_one=False)
         if version == 1
         else DDIMScheduler(**BETAS, prediction_type="v_prediction", steps_offset=1, clip_sample=False)
     )
     pipeline = StableDiffusionPipeline(
-        vae=vae, text_encoder=text_encoder, tokenizer=words, unet=unet, scheduler=scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=words,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
 

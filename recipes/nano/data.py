@@ -1,9 +1,11 @@
 """Stage 1, data: compose scenes with captions into Parquet tables that every later stage reads.
 
-    train.parquet      scenes of the vocabulary's training drawings, and photographs where the preset asks
-    extra.parquet      scenes of all other concepts' training drawings (for the auto-encoder alone)
-    held-out.parquet   scenes whose first object is a drawing that no stage ever sees, and
-                       photographs of Tiny-ImageNet's validation set
+    train.parquet      scenes of the broad vocabulary's drawings, and photographs where the preset asks
+    focus.parquet      scenes of the few concepts to draw well, a tenth broad ones, and the photographs
+    extra.parquet      scenes of all other concepts (for the auto-encoder alone)
+    held-out.parquet   scenes of focus concepts in drawings that no stage ever sees, and photographs of
+                       Tiny-ImageNet's validation set
+    unseen.parquet     scenes of other concepts in drawings that no stage ever sees
 
 Columns: `image` (PNG), `captions` (list: name, sentence), `dense` (list: colour grids), `concepts`, `styles`.
 """
@@ -21,27 +23,35 @@ from recipes.nano.captions import dense_captions, short_captions
 from recipes.nano.photos import photo_rows
 from recipes.nano.presets import Preset
 from recipes.nano.scenes import random_scene
-from recipes.nano.sprites import Sprite, load_sprites, vocabulary
+from recipes.nano.sprites import CONCEPTS, FOCUS, Sprite, load_sprites, select
 
 
 def compose(preset: Preset, data: Path, out: Path) -> None:
-    """Write the three tables; the same preset gives the same bytes."""
+    """Write the tables; the same preset gives the same bytes."""
     out.mkdir(parents=True, exist_ok=True)
     sprites = load_sprites(data / "emoji-64px.parquet")
-    named = vocabulary(sprites)
-    known = [sprite for sprite in named if not sprite.held_out]
-    held_out = [sprite for sprite in named if sprite.held_out]
-    others = [s for s in sprites if not s.held_out and s.concept not in {n.concept for n in named}]
-    print(f"{len(known)} training drawings, {len(held_out)} held out, {len(others)} of other concepts")
     sizes = preset.data
+    broad, focus = (select(sprites, concepts, held_out=False) for concepts in (CONCEPTS, FOCUS))
+    held_out = select(sprites, FOCUS, held_out=True)
+    others = tuple({sprite.concept for sprite in sprites} - set(CONCEPTS))
+    extra, unseen = (select(sprites, others, held_out=which) for which in (False, True))
+    for name, drawings in {"broad": broad, "focus": focus, "held out": held_out, "unseen": unseen}.items():
+        print(f"{name}: {len(drawings)} drawings of {len({drawing.concept for drawing in drawings})} concepts")
     photos, held_out_photos = [], []
     if sizes.photos:
         rng = np.random.default_rng(4)
         photos = photo_rows(sorted(data.glob("tiny-imagenet-train-*.parquet")), sizes.photos, rng)
         held_out_photos = photo_rows([data / "tiny-imagenet-val.parquet"], sizes.held_out_photos, rng)
-    _write(out / "train.parquet", [*scene_rows(known, sizes.scenes, seed=1), *photos])
-    _write(out / "extra.parquet", scene_rows(others, sizes.extra_scenes, seed=2))
-    _write(out / "held-out.parquet", [*scene_rows(known, sizes.held_out_scenes, 3, held_out), *held_out_photos])
+    scenes = scene_rows(broad, sizes.scenes, seed=1)
+    focused = scene_rows(focus, sizes.focus_scenes, seed=5, alone=0.88)
+    _write(out / "train.parquet", [*scenes, *photos])
+    _write(out / "focus.parquet", [*focused, *scenes[: sizes.focus_scenes // 9], *photos])
+    _write(out / "extra.parquet", scene_rows(extra, sizes.extra_scenes, seed=2))
+    _write(
+        out / "held-out.parquet",
+        [*scene_rows(focus, sizes.held_out_scenes, seed=3, first=held_out, alone=0.88), *held_out_photos],
+    )
+    _write(out / "unseen.parquet", scene_rows(unseen, sizes.held_out_scenes, seed=6, first=unseen, alone=1.0))
 
 
 def read_pixels(table: Path) -> np.ndarray:
@@ -50,12 +60,14 @@ def read_pixels(table: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(io.BytesIO(cell.as_py())).convert("RGB")) for cell in column])
 
 
-def scene_rows(sprites: list[Sprite], count: int, seed: int, first: list[Sprite] | None = None) -> list[dict]:
+def scene_rows(
+    sprites: list[Sprite], count: int, seed: int, first: list[Sprite] | None = None, alone: float = 0.75
+) -> list[dict]:
     """Random scenes as table rows; the i-th one's first object is drawn from `first` in turn, if given."""
     rng = np.random.default_rng(seed)
     rows = []
     for i in track(range(count), description=f"scenes {seed}"):
-        scene = random_scene(sprites, rng, first=first[i % len(first)] if first else None)
+        scene = random_scene(sprites, rng, first[i % len(first)] if first else None, alone)
         pixels = scene.render()
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)

@@ -8,6 +8,7 @@ from vilex.train.config import TrainConfig
 @dataclass(frozen=True)
 class DataPreset:
     scenes: int = 60_000
+    focus_scenes: int = 27_000
     extra_scenes: int = 20_000
     held_out_scenes: int = 400
     photos: int = 0  # of Tiny-ImageNet as well; its licence is research only
@@ -27,15 +28,23 @@ class AutoencoderPreset:
 
 
 @dataclass(frozen=True)
+class WordsPreset:
+    captions: int = 32_000
+    batch: int = 64
+    lr: float = 1e-3
+
+
+@dataclass(frozen=True)
 class TextToImagePreset:
     text_width: int = 192
     text_layers: int = 3
     unet_channels: tuple[int, ...] = (192, 256)
-    images: int = 104_000
+    images: int = 34_624  # on broad scenes
+    focus_images: int = 40_000  # then on focus scenes
     batch: int = 32
     lr: float = 6e-4
     warmup: int = 200
-    dense_share: float = 0.45  # of captions that are colour grids
+    dense_share: float = 0.45  # of captions that are colour grids; a third less on focus scenes
     empty_share: float = 0.1  # of captions dropped, for classifier-free guidance
 
 
@@ -44,14 +53,14 @@ class TowerPreset:
     width: int = 192
     layers: int = 6
     patch: int = 8
-    images: int = 36_000
+    images: int = 24_000
     batch: int = 48
     lr: float = 1e-3
 
 
 @dataclass(frozen=True)
 class ReportPreset:
-    images: int = 160
+    images: int = 96  # of each set
     steps: int = 20
     cfg: float = 2.0
     batch: int = 40
@@ -65,6 +74,7 @@ class Preset:
     compile: bool = True
     data: DataPreset = field(default_factory=DataPreset)
     autoencoder: AutoencoderPreset = field(default_factory=AutoencoderPreset)
+    words: WordsPreset = field(default_factory=WordsPreset)
     t2i: TextToImagePreset = field(default_factory=TextToImagePreset)
     tower: TowerPreset = field(default_factory=TowerPreset)
     vilex: TrainConfig = field(default_factory=TrainConfig)  # as `vilex train` reads it; paths are filled in

@@ -23,16 +23,40 @@ from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
 
 COUNTS = (1, 4, 16, 75)
+SETS = {
+    "held-out": "Known concepts in drawings never trained on",
+    "unseen": "Concepts and drawings never trained on",
+}
 GRID_ROWS = 10
 
 
 def write_report(preset: Preset, out: Path) -> None:
-    """Write report.json and report.png to `out`/report for the model in `out`/nano."""
-    settings = preset.report
-    table = pyarrow.parquet.read_table(out / "held-out.parquet").slice(0, settings.images).to_pydict()
-    sources = [Image.open(io.BytesIO(content)).convert("RGB") for content in table["image"]]
-    captions = [row[1] for row in table["captions"]]
+    """Write report.json and a grid for each set of pictures to `out`/report, for the model in `out`/nano."""
+    folder = out / "report"
+    folder.mkdir(exist_ok=True)
     lexicon = VisualLexicon.from_pretrained(out / "nano", device=preset.device)
+    settings = preset.report
+    results: dict = {
+        "command": "python -m recipes.nano report --preset PRESET --data DIR --out OUT",
+        "settings": {"steps": settings.steps, "cfg": settings.cfg, "seed": preset.seed},
+    }
+    for name in SETS:
+        table = pyarrow.parquet.read_table(out / f"{name}.parquet").slice(0, settings.images).to_pydict()
+        sources = [Image.open(io.BytesIO(content)).convert("RGB") for content in table["image"]]
+        drawn = draw(lexicon, sources, [row[1] for row in table["captions"]], preset)
+        results[name] = {"images": len(sources), **measure(sources, drawn)}
+        shown = [[sources[i], *(pictures[i] for pictures in drawn.values())] for i in range(GRID_ROWS)]
+        grid(shown, ["source", *drawn]).save(folder / f"{name}.png")
+        (folder / "report.json").write_text(json.dumps(results, indent=2) + "\n")
+        (folder / "results.md").write_text(to_markdown(results))
+    print(to_markdown(results))
+
+
+def draw(
+    lexicon: VisualLexicon, sources: list[Image.Image], captions: list[str], preset: Preset
+) -> dict[str, list[Image.Image]]:
+    """Every source from its caption, and from each number of tokens; same seed, steps and guidance."""
+    settings = preset.report
     common = {
         "guidance": Guidance(settings.cfg),
         "steps": settings.steps,
@@ -41,16 +65,8 @@ def write_report(preset: Preset, out: Path) -> None:
     }
     drawn = {"caption": lexicon.generate(captions, **common)}
     for count in COUNTS:
-        drawn[f"{count} tokens"] = lexicon.reconstruct(sources, count, **common)
-    results = measure(sources, drawn)
-    results["settings"] = {"images": len(sources), "steps": settings.steps, "cfg": settings.cfg, "seed": preset.seed}
-    results["command"] = "python -m recipes.nano report --preset PRESET --data DIR --out OUT"
-    folder = out / "report"
-    folder.mkdir(exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(results, indent=2) + "\n")
-    shown = [[sources[i], *(pictures[i] for pictures in drawn.values())] for i in range(GRID_ROWS)]
-    grid(shown, ["source", *drawn]).save(folder / "report.png")
-    print(json.dumps(results, indent=2))
+        drawn[f"{count} tokens" if count > 1 else "1 token"] = lexicon.reconstruct(sources, count, **common)
+    return drawn
 
 
 def measure(sources: list[Image.Image], drawn: dict[str, list[Image.Image]]) -> dict[str, dict]:
@@ -68,6 +84,32 @@ def measure(sources: list[Image.Image], drawn: dict[str, list[Image.Image]]) -> 
             "squared_error": _interval(((_pixels(pictures) - pixels) ** 2).mean((1, 2, 3))),
         }
     return results
+
+
+def to_markdown(results: dict) -> str:
+    """The report as a page: a table and a grid for each set."""
+    settings = results["settings"]
+    lines = [
+        "# What vilex-nano shows",
+        "",
+        "Held-out pictures, re-created from their caption (text-to-image alone) and from 1, 4, 16 and 75 tokens, with",
+        f"the same seed ({settings['seed']}), {settings['steps']} steps and guidance {settings['cfg']}. Means with 95%",
+        "bootstrap intervals; lower is better everywhere. The features are EfficientNet-Lite0's (ImageNet), so this is",
+        "no FID.",
+        "",
+        f"    {results['command']}",
+    ]
+    for name in (name for name in SETS if name in results):
+        rows = {row: values for row, values in results[name].items() if row != "images"}
+        measures = list(next(iter(rows.values())))
+        titles = [measure.replace("_", " ") for measure in measures]
+        lines += ["", f"## {SETS[name]} ({results[name]['images']} pictures)", ""]
+        lines += ["| from | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(titles)]
+        for row, values in rows.items():
+            cells = [f"{values[m]['mean']:.4g} ({values[m]['low']:.4g} to {values[m]['high']:.4g})" for m in measures]
+            lines.append(f"| {row} | " + " | ".join(cells) + " |")
+        lines += ["", f"![{name}](images/{name}.png)"]
+    return "\n".join(lines) + "\n"
 
 
 def _pixels(images: list[Image.Image]) -> np.ndarray:

@@ -46,9 +46,11 @@ class Scene:
         return np.asarray(canvas.convert("RGB"))
 
 
-def random_scene(sprites: list[Sprite], rng: np.random.Generator, first: Sprite | None = None) -> Scene:
-    """Draw a scene of one (75%) or two sprites; `first`, if given, is its first or only object."""
-    count = 1 if rng.random() < 0.75 else 2
+def random_scene(
+    sprites: list[Sprite], rng: np.random.Generator, first: Sprite | None = None, alone: float = 0.75
+) -> Scene:
+    """Draw a scene of one sprite (a share `alone` of them) or two; `first`, if given, is one of them."""
+    count = 1 if rng.random() < alone else 2
     chosen = [sprites[i] for i in rng.choice(len(sprites), count, replace=False)]
     if first is not None:
         chosen[0] = first
@@ -81,16 +83,17 @@ def _place_two(sprites: list[Sprite], rng: np.random.Generator) -> tuple[Placed,
     sizes = rng.integers(26, 33, 2)
     near, far = rng.integers(15, 18), rng.integers(46, 49)
     across = rng.integers(24, 41, 2)
-    if rng.random() < 0.6:  # side by side
-        spots = [(near, across[0]), (far, across[1])]
-    else:  # one above the other
-        spots = [(across[0], near), (across[1], far)]
+    side_by_side = [(near, across[0]), (far, across[1])]
+    stacked = [(across[0], near), (across[1], far)]
+    spots = side_by_side if rng.random() < 0.6 else stacked
     if rng.random() < 0.5:
         spots.reverse()
     placed = []
     for sprite, size, (x, y) in zip(sprites, sizes, spots, strict=True):
         margin = size // 2 + 1
-        placed.append(Placed(sprite, int(np.clip(x, margin, SIZE - margin)), int(np.clip(y, margin, SIZE - margin)), int(size)))
+        placed.append(
+            Placed(sprite, int(np.clip(x, margin, SIZE - margin)), int(np.clip(y, margin, SIZE - margin)), int(size))
+        )
     return tuple(placed)
 
 

@@ -20,48 +20,85 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from recipes.nano.autoencoder import to_model
+from recipes.nano.autoencoder import PATCH, to_model
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer, batches
 from recipes.nano.presets import Preset, TextToImagePreset
+from recipes.nano.scenes import SIZE
 from recipes.nano.tokenizer import POSITIONS, learn_tokenizer
+from recipes.nano.words import train_words
 
-SCHEDULE = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction")
+SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+}
 PROBES = (
     "a cat",
     "a dog in the snow, in flat style",
     "a big red heart on a white background",
     "a rocket at night",
-    "a strawberry to the left of a lemon on a teal background",
-    "a guitar in mono style",
-    "a castle on the grass in 3d style",
+    "a strawberry to the left of a banana on a teal background",
+    "a skull in mono style",
+    "a house on the grass in 3d style",
     "a frog on a pink to blue gradient, in outline style",
 )
 
 
-def train_t2i(preset: Preset, out: Path) -> None:
-    """Train text encoder and U-Net on cached latents; save the pipeline to `out`/t2i with sample grids."""
+def train_broad(preset: Preset, out: Path) -> None:
+    """Stage 3a: grounds, places and colours, on scenes of many concepts; saves `out`/t2i."""
     settings = preset.t2i
-    vae = AutoencoderTiny.from_pretrained(out / "vae").to(preset.device)
-    latents = encode_all(vae, read_pixels(out / "train.parquet"), preset.device)
-    tokenizer = learn_tokenizer([out / "train.parquet"])
-    captions = CaptionBank(out / "train.parquet", tokenizer, settings, preset.seed)
     torch.manual_seed(preset.seed)
-    text_encoder = new_text_encoder(tokenizer, settings).to(preset.device)
-    unet = new_unet(settings, latents.shape[1], latents.shape[-1]).to(preset.device, memory_format=torch.channels_last)
+    vae = AutoencoderTiny.from_pretrained(out / "vae")
+    tokenizer = learn_tokenizer([out / "train.parquet"])
+    unet = new_unet(settings, vae.config.latent_channels, SIZE // PATCH)
+    text_encoder = new_text_encoder(tokenizer, settings)
+    train_words(text_encoder, tokenizer, preset, [out / "train.parquet"], out)
+    pipeline = assemble(vae, text_encoder, tokenizer, unet)
+    train_t2i(pipeline, preset, out, out / "train.parquet", settings.images, settings.dense_share, "t2i")
+
+
+def train_focus(preset: Preset, out: Path) -> None:
+    """Stage 3b: the same model goes on with a few concepts, until it draws them well; saves `out`/t2i."""
+    settings = preset.t2i
+    pipeline = StableDiffusionPipeline.from_pretrained(out / "t2i", safety_checker=None)
+    dense_share = settings.dense_share * 2 / 3
+    train_t2i(pipeline, preset, out, out / "focus.parquet", settings.focus_images, dense_share, "focus")
+
+
+def train_t2i(
+    pipeline: StableDiffusionPipeline,
+    preset: Preset,
+    out: Path,
+    table: Path,
+    images: int,
+    dense_share: float,
+    name: str,
+) -> None:
+    """Train a pipeline's text encoder and U-Net on a table's cached latents; save it to `out`/t2i.
+
+    Sample grids of `PROBES` go to `out`/logs, six on the way.
+    """
+    settings = preset.t2i
+    pipeline.to(preset.device)
+    vae, text_encoder, unet = pipeline.vae, pipeline.text_encoder, pipeline.unet
+    unet.to(memory_format=torch.channels_last)
+    latents = encode_all(vae, read_pixels(table), preset.device)
+    captions = CaptionBank(table, pipeline.tokenizer, dense_share, settings.empty_share, preset.seed)
+    torch.manual_seed(preset.seed + 1)
+    text_encoder.train(), unet.train()
     predict = torch.compile(unet) if preset.compile else unet
     noise_schedule = DDPMScheduler(**SCHEDULE)
-    steps = settings.images // settings.batch
-    trainer = Trainer(
-        nn.ModuleList([text_encoder, unet]), settings.lr, steps, out / "logs" / "t2i.jsonl", warmup=settings.warmup
-    )
+    steps = images // settings.batch
+    trained = nn.ModuleList([text_encoder, unet])
+    trainer = Trainer(trained, settings.lr, steps, out / "logs" / f"{name}.jsonl", warmup=settings.warmup)
 
     def save() -> None:
-        pipeline = assemble(vae, text_encoder, tokenizer, unet)
         pipeline.save_pretrained(out / "t2i", safe_serialization=True)
-        save_probes(pipeline, out / "logs" / f"t2i-{trainer.step_count:06d}.png")
+        save_probes(pipeline, out / "logs" / f"{name}-{trainer.step_count:06d}.png")
 
-    for index in batches(len(latents), settings.batch, settings.images, preset.seed):
+    for index in batches(len(latents), settings.batch, images, preset.seed):
         x0 = latents[index].float().to(preset.device, memory_format=torch.channels_last)
         noise = torch.randn_like(x0)
         t = torch.randint(0, noise_schedule.config.num_train_timesteps, (len(x0),), device=preset.device)
@@ -113,25 +150,28 @@ def new_unet(settings: TextToImagePreset, channels: int, size: int) -> UNet2DCon
         cross_attention_dim=settings.text_width,
         attention_head_dim=4,  # diffusers' historical name: the number of heads
         norm_num_groups=16,
+        addition_embed_type="text",  # pooled text joins the time embedding, as in the paper's Imagen
+        addition_embed_type_num_heads=4,
     )
 
 
 class CaptionBank:
     """All captions of a table as token ids; `draw` picks one for each row, dense, short or none."""
 
-    def __init__(self, table: Path, tokenizer: CLIPTokenizer, settings: TextToImagePreset, seed: int):
+    def __init__(self, table: Path, tokenizer: CLIPTokenizer, dense_share: float, empty_share: float, seed: int):
         columns = pyarrow.parquet.read_table(table, columns=["captions", "dense"]).to_pydict()
         self.short, self.dense = (self._ids(columns[name], tokenizer) for name in ("captions", "dense"))
         self.empty = torch.tensor(self._tokenize([""], tokenizer)[0])
-        self.settings, self.generator = settings, torch.Generator().manual_seed(seed)
+        self.dense_share, self.empty_share = dense_share, empty_share
+        self.generator = torch.Generator().manual_seed(seed)
 
     def draw(self, index: Tensor) -> Tensor:
         """[B] row numbers to [B, 77] token ids."""
         rows = []
         for row, chance in zip(index.tolist(), torch.rand(len(index), generator=self.generator).tolist(), strict=True):
-            bank = self.dense if chance < self.settings.dense_share else self.short
+            bank = self.dense if chance < self.dense_share else self.short
             choice = int(torch.randint(bank.shape[1], (1,), generator=self.generator))
-            rows.append(self.empty if chance > 1 - self.settings.empty_share else bank[row, choice])
+            rows.append(self.empty if chance > 1 - self.empty_share else bank[row, choice])
         return torch.stack(rows).long()
 
     @classmethod
@@ -164,9 +204,13 @@ def save_probes(pipeline: StableDiffusionPipeline, path: Path, columns: int = 4)
     pipeline.set_progress_bar_config(disable=True)
     prompts = [prompt for prompt in PROBES for _ in range(columns)]
     generators = [torch.Generator().manual_seed(i % columns) for i in range(len(prompts))]
-    images = pipeline(prompts, num_inference_steps=15, guidance_scale=3.0, generator=generators, output_type="np").images
+    images = pipeline(
+        prompts, num_inference_steps=15, guidance_scale=3.0, generator=generators, output_type="np"
+    ).images
     tiles = (images.reshape(len(PROBES), columns, *images.shape[1:]).transpose(0, 2, 1, 3, 4) * 255).round()
     height, width = images.shape[1], images.shape[2]
     grid = tiles.reshape(len(PROBES) * height, columns * width, 3).astype(np.uint8)
     half = len(PROBES) // 2 * height
-    Image.fromarray(np.concatenate([grid[:half], grid[half:]], axis=1)).resize((columns * width * 4, half * 2), 0).save(path)
+    Image.fromarray(np.concatenate([grid[:half], grid[half:]], axis=1)).resize((columns * width * 4, half * 2), 0).save(
+        path
+    )

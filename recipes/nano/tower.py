@@ -22,11 +22,11 @@ from recipes.nano.t2i import encode_all
 
 
 def train_tower(preset: Preset, out: Path) -> None:
-    """Train on the scenes of the vocabulary; save a SiglipVisionModel to `out`/tower."""
+    """Train on the focus scenes; save a SiglipVisionModel to `out`/tower."""
     settings = preset.tower
-    pixels = read_pixels(out / "train.parquet")
+    pixels = read_pixels(out / "focus.parquet")
     latents = encode_all(AutoencoderTiny.from_pretrained(out / "vae").to(preset.device), pixels, preset.device)
-    labels = scene_labels(out / "train.parquet")
+    labels = scene_labels(out / "focus.parquet")
     torch.manual_seed(preset.seed)
     tower = new_tower(settings, size=pixels.shape[1])
     heads = nn.ModuleList([nn.Linear(settings.width, latents.shape[1]), nn.Linear(settings.width, labels.shape[1])])
@@ -59,7 +59,10 @@ def new_tower(settings: TowerPreset, size: int) -> SiglipVisionModel:
 def scene_labels(table: Path) -> Tensor:
     """[N, all concepts and styles of the table], 1 where a picture shows it."""
     columns = pyarrow.parquet.read_table(table, columns=["concepts", "styles"]).to_pydict()
-    place = {name: i for i, name in enumerate(sorted({name for column in columns.values() for row in column for name in row}))}
+    place = {
+        name: i
+        for i, name in enumerate(sorted({name for column in columns.values() for row in column for name in row}))
+    }
     labels = torch.zeros(len(columns["concepts"]), len(place))
     for row, names in enumerate(zip(columns["concepts"], columns["styles"], strict=True)):
         for name in (*names[0], *names[1]):

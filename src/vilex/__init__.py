@@ -3,7 +3,17 @@
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Guidance", "InputError", "ViLexConfig", "ViLexEncoder", "VisualLexicon", "average", "load_tokens", "save_tokens", "slerp"]
+__all__ = [
+    "Guidance",
+    "InputError",
+    "ViLexConfig",
+    "ViLexEncoder",
+    "VisualLexicon",
+    "average",
+    "load_tokens",
+    "save_tokens",
+    "slerp",
+]
 
 _HOMES = {
     "Guidance": "vilex.guidance",

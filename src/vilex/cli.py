@@ -24,7 +24,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")
 Json = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON, nothing else.")]
 Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures and manifest.json.")]
 Steps = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
-SchedulerName = Annotated[str, typer.Option(help="dpm++, ddim, ddpm, euler, euler-a, heun, pndm, unipc, or a diffusers class.")]
+SchedulerName = Annotated[
+    str, typer.Option(help="dpm++, ddim, ddpm, euler, euler-a, heun, pndm, unipc, or a diffusers class.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of the first picture; the next ones count up.")]
 NumImages = Annotated[int, typer.Option(min=1, help="Pictures a prompt.")]
 Scale = Annotated[int, typer.Option("--size", min=1, max=16, help="Upscale factor (Lanczos).")]
@@ -52,7 +54,12 @@ def encode(
         names = _unique_names(list(good))
         encoded = lexicon.encode(list(good.values()), tokens)
         provenance = {
-            name: {"model": model, "encoder_sha256": lexicon.encoder_sha256, "file": path.name, "sha256": file_hash(path)}
+            name: {
+                "model": model,
+                "encoder_sha256": lexicon.encoder_sha256,
+                "file": path.name,
+                "sha256": file_hash(path),
+            }
             for name, path in zip(names, good, strict=True)
         }
         _make_parent(out)
@@ -70,7 +77,10 @@ def generate(
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of images without a <name:budget>.")] = None,
     cfg: Cfg = 3.0,
     tfg: Annotated[float | None, typer.Option(help="Text-free guidance weight: words against the image alone.")] = None,
-    interval: Annotated[tuple[float, float], typer.Option(help="Share of the sampling in which guidance acts.")] = (0.0, 1.0),
+    interval: Annotated[tuple[float, float], typer.Option(help="Share of the sampling in which guidance acts.")] = (
+        0.0,
+        1.0,
+    ),
     negative: Annotated[str, typer.Option(help="Words to steer away from.")] = "",
     num_images: NumImages = 1,
     steps: Steps = 20,
@@ -153,7 +163,9 @@ def reconstruct(
         for i, count in enumerate(counts):
             drawn[count] = pictures[i * num_images : (i + 1) * num_images]
             for k, picture in enumerate(drawn[count]):
-                output.picture(f"{name}-{count:02d}-{k}.png", picture, size, source=str(path), tokens=count, seed=seed + k)
+                output.picture(
+                    f"{name}-{count:02d}-{k}.png", picture, size, source=str(path), tokens=count, seed=seed + k
+                )
         shown = reconstruction_grid(square(image, lexicon.t2i.image_size), drawn)
         output.picture(f"{name}-grid.png", shown, source=str(path), tokens=counts)
     _print(output.manifest(bad), f"{len(good)} image(s) at {tokens} tokens -> {out}", quiet, as_json)

@@ -108,7 +108,9 @@ class VisualLexicon:
         """Each image from its tokens alone, `num_images` times; `settings` as in `generate`."""
         prompts = [f"<image{i}>" for i in range(len(images))]
         named = {f"image{i}": image for i, image in enumerate(images)}
-        return self.generate(prompts, named, num_tokens=num_tokens or self.num_tokens, num_images=num_images, **settings)
+        return self.generate(
+            prompts, named, num_tokens=num_tokens or self.num_tokens, num_images=num_images, **settings
+        )
 
     def generate(
         self,
@@ -190,7 +192,9 @@ class VisualLexicon:
         for i, branch, _ in rows:
             layouts.setdefault((prompts[i], branch), len(layouts))
         composed = [
-            compose(parse(negative) if branch.negative else branch.prompt(prompt), self.t2i.tokenizer, self.t2i.positions)
+            compose(
+                parse(negative) if branch.negative else branch.prompt(prompt), self.t2i.tokenizer, self.t2i.positions
+            )
             for prompt, branch in layouts
         ]
         device = self.t2i.device

@@ -76,7 +76,9 @@ def parse(text: str) -> Prompt:
     return Prompt(tuple(parts))
 
 
-def set_budgets(prompt: Prompt, tokenizer: Any, room: int, available: Mapping[str, int], default: int | None = None) -> Prompt:
+def set_budgets(
+    prompt: Prompt, tokenizer: Any, room: int, available: Mapping[str, int], default: int | None = None
+) -> Prompt:
     """Give every slot its number of tokens.
 
     A slot without a budget takes `default`; without that, an even share of the room that the words
@@ -108,7 +110,9 @@ def set_budgets(prompt: Prompt, tokenizer: Any, room: int, available: Mapping[st
     share = max(1, (room - fixed - words) // max(1, len(open_slots)))
     return Prompt(
         tuple(
-            Slot(part.name, part.count or default or min(share, available[part.name])) if isinstance(part, Slot) else part
+            Slot(part.name, part.count or default or min(share, available[part.name]))
+            if isinstance(part, Slot)
+            else part
             for part in prompt.parts
         )
     )

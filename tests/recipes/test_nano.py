@@ -88,6 +88,9 @@ def test_photo_captions_are_true():
         assert sentence == "a black and white photo of a small persian cat at the top left"
 
 
+OTHERS = ("spoon", "compass", "ladder", "anchor", "knot", "yarn", "kite", "sled", "dvd", "link", "gear", "ring")
+
+
 def png(image):
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
@@ -101,34 +104,64 @@ def data(tmp_path_factory):
     colours = ("red", "orange", "gold", "green", "blue", "purple")
     rows = [
         {"image": png(sprite(colour=colours[i % 6]).image), "name": concept, "style": style}
-        for i, concept in enumerate((*CONCEPTS[:20], "spoon", "compass"))
+        for i, concept in enumerate((*CONCEPTS[:20], *OTHERS))
         for style in STYLES
     ]
     pa.parquet.write_table(pa.Table.from_pylist(rows), folder / "emoji-64px.parquet")
     rng = np.random.default_rng(0)
     photos = [
-        {"image": png(Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))), "name": name,
-         "box": [5, 5, 50, 60], "grey": False, "wnid": "n0"}
+        {
+            "image": png(Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))),
+            "name": name,
+            "box": [5, 5, 50, 60],
+            "grey": False,
+            "wnid": "n0",
+        }
         for name in ("sock", "jellyfish") * 20
-    ]  # fmt: skip
+    ]
     pa.parquet.write_table(pa.Table.from_pylist(photos), folder / "tiny-imagenet-train-0of4.parquet")
     pa.parquet.write_table(pa.Table.from_pylist(photos), folder / "tiny-imagenet-val.parquet")
     return folder
 
 
 SMALL = (
-    "compile=false", "data.scenes=48", "data.extra_scenes=16", "data.held_out_scenes=12", "autoencoder.images=64",
-    "autoencoder.channels=8", "autoencoder.batch=16", "t2i.unet_channels=[32,32]", "t2i.text_width=48",
-    "t2i.text_layers=1", "t2i.images=48", "t2i.batch=16", "t2i.warmup=1", "tower.width=48", "tower.layers=1",
-    "tower.images=48", "tower.batch=16", "vilex.run.steps=3", "vilex.run.batch_size=8", "vilex.run.sample_every=0",
-    "vilex.data.workers=0", "vilex.run.mixed_precision=no", "report.images=12", "report.steps=2",
-)  # fmt: skip
+    "compile=false",
+    "data.scenes=48",
+    "data.focus_scenes=48",
+    "data.extra_scenes=16",
+    "data.held_out_scenes=12",
+    "autoencoder.images=64",
+    "autoencoder.channels=8",
+    "autoencoder.batch=16",
+    "t2i.unet_channels=[32,32]",
+    "t2i.text_width=48",
+    "t2i.text_layers=1",
+    "t2i.images=48",
+    "t2i.focus_images=48",
+    "t2i.batch=16",
+    "t2i.warmup=1",
+    "tower.width=48",
+    "tower.layers=1",
+    "tower.images=48",
+    "tower.batch=16",
+    "vilex.run.steps=3",
+    "vilex.run.batch_size=8",
+    "vilex.run.sample_every=0",
+    "vilex.data.workers=0",
+    "vilex.run.mixed_precision=no",
+    "report.images=12",
+    "report.steps=2",
+)
 
 
-@pytest.mark.parametrize(("preset", "extra"), [("cpu", ()), ("gpu", ("device=cpu", "data.photos=20", "data.held_out_photos=4"))])
+@pytest.mark.parametrize(
+    ("preset", "extra"), [("cpu", ()), ("gpu", ("device=cpu", "data.photos=20", "data.held_out_photos=4"))]
+)
 def test_every_stage_of_a_preset_runs(tmp_path, data, preset, extra):
     command = [sys.executable, "-m", "recipes.nano", "--preset", preset, "--data", str(data), "--out", str(tmp_path)]
     run = subprocess.run([*command, *SMALL, *extra], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
-    assert (tmp_path / "nano" / "model.safetensors").is_file() and (tmp_path / "nano" / "t2i" / "model_index.json").is_file()
-    assert (tmp_path / "report" / "report.json").is_file() and (tmp_path / "report" / "report.png").is_file()
+    assert (tmp_path / "nano" / "model.safetensors").is_file() and (
+        tmp_path / "nano" / "t2i" / "model_index.json"
+    ).is_file()
+    assert (tmp_path / "report" / "report.json").is_file() and (tmp_path / "report" / "held-out.png").is_file()

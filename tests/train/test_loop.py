@@ -1,5 +1,6 @@
 import json
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def configure(tmp_path, sd_folder, tower_folder, images):
 
 
 def losses(config):
-    lines = (json.loads(line) for line in open(f"{config.run.out}/log.jsonl"))
+    lines = map(json.loads, Path(config.run.out, "log.jsonl").read_text().splitlines())
     return {row["step"]: row["loss"] for row in lines}
 
 
@@ -80,7 +81,11 @@ def test_only_the_encoder_learns_and_it_can_be_used(configure, sd_folder, tower_
         torch.equal(a, b)
         for a, b in zip(frozen, (v for m in training.t2i.modules for v in m.state_dict().values()), strict=True)
     )
-    moved = {name.split(".")[0] for name, value in training.encoder.state_dict().items() if not torch.equal(value, start[name])}
+    moved = {
+        name.split(".")[0]
+        for name, value in training.encoder.state_dict().items()
+        if not torch.equal(value, start[name])
+    }
     assert moved == {"tower", "pooler"}
     folder = train(config, quiet=True)
     assert fingerprint(sd_folder[2]) == before
@@ -143,8 +148,6 @@ def test_resume_equals_the_uninterrupted_run(configure, monkeypatch):
 
 
 def list_checkpoints_steps(config):
-    from pathlib import Path
-
     return [int(path.name.removeprefix("step-")) for path in list_checkpoints(Path(config.run.out) / "checkpoints")]
 
 
@@ -152,7 +155,9 @@ def test_a_signal_saves_and_the_same_command_goes_on(configure, monkeypatch):
     config = configure("signalled", run={"steps": 6})
     original = Training.update
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "update", lambda self, batch: (original(self, batch), signal.raise_signal(signal.SIGTERM))[0])
+        patch.setattr(
+            Training, "update", lambda self, batch: (original(self, batch), signal.raise_signal(signal.SIGTERM))[0]
+        )
         with pytest.raises(InputError, match="stopped at step 1 of 6; the same command goes on"):
             train(config, quiet=True)
     train(config, quiet=True)
@@ -170,8 +175,6 @@ def test_other_settings_do_not_resume(configure):
 def test_damaged_checkpoint_is_named(configure):
     config = configure(run={"steps": 2})
     train(config, quiet=True)
-    from pathlib import Path
-
     file = list_checkpoints(Path(config.run.out) / "checkpoints")[-1] / "ema.safetensors"
     file.write_bytes(b"broken")
     with pytest.raises(InputError, match="step-0000002: damaged checkpoint"):

@@ -46,7 +46,9 @@ def test_only_tower_and_pooler_receive_gradients(parts):
 
 def test_target_is_noise_or_velocity(parts):
     t2i, encoder, batch = parts
-    objective = DenoisingObjective(t2i, ObjectiveConfig(tail_drop="off", caption_share=0), torch.Generator().manual_seed(0))
+    objective = DenoisingObjective(
+        t2i, ObjectiveConfig(tail_drop="off", caption_share=0), torch.Generator().manual_seed(0)
+    )
     _, seen = objective(encoder, 75, batch)
     generator = torch.Generator().manual_seed(0)
     x0 = t2i.encode(batch.pixels)

@@ -14,7 +14,12 @@ def write(tmp_path, text):
 def test_file_then_overrides(tmp_path):
     path = write(tmp_path, '[run]\nsteps = 5\n[optim]\ntower_lr = 1\n[model]\nbase = "a"\n')
     config = load_toml(TrainConfig, path, ["run.steps=7", "model.base=some/where", "data.flip=true"])
-    assert (config.run.steps, config.optim.tower_lr, config.model.base, config.data.flip) == (7, 1.0, "some/where", True)
+    assert (config.run.steps, config.optim.tower_lr, config.model.base, config.data.flip) == (
+        7,
+        1.0,
+        "some/where",
+        True,
+    )
     assert config.optim.pooler_lr == 3e-4 and to_dict(config)["run"]["steps"] == 7
 
 

@@ -15,7 +15,9 @@ from vilex.errors import InputError
 PREFIX = "step-"
 
 
-def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], keep: int) -> Path:
+def save_checkpoint(
+    folder: Path, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], keep: int
+) -> Path:
     """Write `step-NNNNNNN` below `folder`, then drop all but the newest `keep`.
 
     Args:
@@ -27,7 +29,9 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     for name, values in tensors.items():
-        save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, aside / f"{name}.safetensors")
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in values.items()}, aside / f"{name}.safetensors"
+        )
     (aside / "state.json").write_text(json.dumps({"step": step, **state}))
     shutil.rmtree(path, ignore_errors=True)
     os.replace(aside, path)
@@ -54,7 +58,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
         raise InputError(f"{path}: damaged checkpoint ({error}); remove it to resume from an older one") from None
 
 
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]], dict[str, Any]]:
+def flatten_optimizer(
+    optimizer: torch.optim.Optimizer,
+) -> tuple[dict[str, Tensor], list[dict[str, Any]], dict[str, Any]]:
     """An optimizer's state as named tensors, its groups without parameters, and its plain values."""
     whole = optimizer.state_dict()
     tensors, plain = {}, {}

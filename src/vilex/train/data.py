@@ -51,7 +51,9 @@ class ParquetDataset(Dataset):
         try:
             names = pyarrow.parquet.read_schema(path).names
             if config.image_column not in names:
-                raise InputError(f"data.image_column: {path} has no column '{config.image_column}', only {', '.join(names)}")
+                raise InputError(
+                    f"data.image_column: {path} has no column '{config.image_column}', only {', '.join(names)}"
+                )
             columns = [name for name in (config.image_column, config.caption_column) if name in names]
             table = pyarrow.parquet.read_table(path, columns=columns)
         except (OSError, pyarrow.ArrowException) as error:

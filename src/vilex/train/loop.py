@@ -111,7 +111,9 @@ class Training:
         with self.accelerator.autocast():
             loss, seen = self.objective(self.encoder, self.config.model.num_tokens, batch)
         if not torch.isfinite(loss):
-            raise InputError(f"step {self.step}: the loss is {loss.item()}; lower optim.pooler_lr or raise warmup_steps")
+            raise InputError(
+                f"step {self.step}: the loss is {loss.item()}; lower optim.pooler_lr or raise warmup_steps"
+            )
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.optim.clip_norm)
         rate = self.schedule.get_last_lr()[-1]
@@ -252,7 +254,9 @@ class Log:
         row = {name: total / self.count for name, total in self.sums.items()}
         row["images_per_second"] = self.images / (time.perf_counter() - self.since)
         with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **{name: float(f"{value:.6g}") for name, value in row.items()}}) + "\n")
+            file.write(
+                json.dumps({"step": step, **{name: float(f"{value:.6g}") for name, value in row.items()}}) + "\n"
+            )
         for name, value in row.items():
             self.board.add_scalar(name, value, step)
         self._reset()

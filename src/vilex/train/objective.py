@@ -80,7 +80,12 @@ class DenoisingObjective:
         prediction = self.t2i.predict(x_t, t, condition).float()
         target = noise if self.kind == "epsilon" else self.noise_schedule.get_velocity(x0, noise, t)
         losses = (prediction - target).square().mean((1, 2, 3))
-        return (losses * self._weights(t)).mean(), {"loss": losses.detach(), "t": t, "keep": keep, "tokens": tokens.detach()}
+        return (losses * self._weights(t)).mean(), {
+            "loss": losses.detach(),
+            "t": t,
+            "keep": keep,
+            "tokens": tokens.detach(),
+        }
 
     def _draw(self, captions: list[str], num_tokens: int) -> tuple[list[str], Tensor]:
         """Caption dropout and TailDrop; images that keep a caption leave it room."""

@@ -30,6 +30,8 @@ def make_optimizer(encoder: ViLexEncoder, config: OptimConfig) -> torch.optim.Op
     )
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+def make_schedule(
+    optimizer: torch.optim.Optimizer, config: OptimConfig, steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
     """Linear warm-up, then cosine decay to zero at the last step."""
     return get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, steps)
