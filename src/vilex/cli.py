@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from vilex.errors import InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Images as words.")
+ENCODE_BATCH = 32
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Model = Annotated[str, typer.Option(help="Embedded model (nano), folder, or hub id.")]
@@ -48,25 +49,26 @@ def encode(
     from vilex.images import file_hash, load_each
     from vilex.tokens import save_tokens
 
-    good, bad = load_each(images)
-    if good:
-        lexicon = _load(model, t2i, device, quiet or as_json)
-        names = _unique_names(list(good))
-        encoded = lexicon.encode(list(good.values()), tokens)
-        provenance = {
-            name: {
-                "model": model,
-                "encoder_sha256": lexicon.encoder_sha256,
-                "file": path.name,
-                "sha256": file_hash(path),
-            }
-            for name, path in zip(names, good, strict=True)
-        }
+    found = [path for path in images if path.is_file()]
+    lexicon = _load(model, t2i, device, quiet or as_json) if found else None
+    tokens_by_path, refused = {}, []
+    with _progress("encoding", quiet or as_json) as on_step:
+        for start in range(0, len(images), ENCODE_BATCH):
+            good, bad = load_each(images[start : start + ENCODE_BATCH])
+            refused += bad
+            if good:
+                tokens_by_path |= dict(zip(good, lexicon.encode(list(good.values()), tokens), strict=True))
+            on_step(start + len(good), len(images))
+    if tokens_by_path:
+        names = dict(zip(_unique_names(list(tokens_by_path)), tokens_by_path, strict=True))
+        origin = {"model": model, "encoder_sha256": lexicon.encoder_sha256}
+        provenance = {name: {**origin, "file": path.name, "sha256": file_hash(path)} for name, path in names.items()}
         _make_parent(out)
-        save_tokens(out, dict(zip(names, encoded, strict=True)), provenance)
-        summary = {"file": str(out), "tokens": list(encoded.shape[1:]), "images": provenance, "refused": bad}
-        _print(summary, f"{len(good)} image(s) x {encoded.shape[1]} tokens -> {out}", quiet, as_json)
-    _refuse(bad)
+        save_tokens(out, {name: tokens_by_path[path] for name, path in names.items()}, provenance)
+        shape = list(next(iter(tokens_by_path.values())).shape)
+        summary = {"file": str(out), "tokens": shape, "images": provenance, "refused": refused}
+        _print(summary, f"{len(names)} image(s) x {shape[0]} tokens -> {out}", quiet, as_json)
+    _refuse(refused)
 
 
 @app.command()

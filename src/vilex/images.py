@@ -54,7 +54,6 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
         raise InputError(f"{name}: {width}x{height} pixels is too small; give at least {MIN_SIDE}x{MIN_SIDE}")
     if width * height > MAX_PIXELS:
         raise InputError(f"{name}: {width}x{height} is over {MAX_PIXELS} pixels; resize it first")
-    image.seek(0) if getattr(image, "n_frames", 1) > 1 else None
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_eight_bits(image)

@@ -1,4 +1,8 @@
-"""Vision towers: any transformers vision model by configuration, CoCa through open_clip."""
+"""Vision towers: any transformers vision model by configuration, CoCa through open_clip.
+
+SigLIP, SigLIP 2 at fixed resolutions (the same classes), CLIP, DINOv2 and others whose output is
+`last_hidden_state` with the patches last.
+"""
 
 from typing import Any
 

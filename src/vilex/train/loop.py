@@ -59,6 +59,7 @@ class Training:
         self.dataset = open_dataset(config.data)
         self.optimizer = make_optimizer(self.encoder, config.optim)
         self.schedule = make_schedule(self.optimizer, config.optim, config.run.steps)
+        self.t2i.unet.to(memory_format=torch.channels_last)
         self.encoder, self.optimizer = self.accelerator.prepare(self.encoder, self.optimizer)
         self.generator = torch.Generator().manual_seed(config.run.seed)
         self.objective = DenoisingObjective(self.t2i, config.objective, self.generator)
