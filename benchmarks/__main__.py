@@ -87,7 +87,7 @@ def encode_pair(lexicon: VisualLexicon):
 
 
 def generate_pair(lexicon: VisualLexicon):
-    pipeline = StableDiffusionPipeline.from_pretrained(NANO / "t2i", torch_dtype=torch.float32, safety_checker=None)
+    pipeline = StableDiffusionPipeline.from_pretrained(NANO / "t2i", dtype=torch.float32, safety_checker=None)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
 

@@ -20,7 +20,7 @@ def export(preset: Preset, out: Path) -> None:
         ValueError: the folder is over 64 MB, the limit for weights inside the package.
     """
     folder = out / "nano"
-    pipeline = StableDiffusionPipeline.from_pretrained(out / "t2i", torch_dtype=torch.float16, safety_checker=None)
+    pipeline = StableDiffusionPipeline.from_pretrained(out / "t2i", dtype=torch.float16, safety_checker=None)
     pipeline.save_pretrained(folder / "t2i", safe_serialization=True)
     encoder = ViLexEncoder.from_pretrained(out / "vilex" / "encoder").half()
     encoder.config.base_model = "t2i"

@@ -58,7 +58,7 @@ def encode(
             refused += bad
             if good:
                 tokens_by_path |= dict(zip(good, lexicon.encode(list(good.values()), tokens), strict=True))
-            on_step(start + len(good), len(images))
+            on_step(min(start + ENCODE_BATCH, len(images)), len(images))
     if tokens_by_path:
         names = dict(zip(_unique_names(list(tokens_by_path)), tokens_by_path, strict=True))
         origin = {"model": model, "encoder_sha256": lexicon.encoder_sha256}

@@ -123,4 +123,4 @@ class StableDiffusion:
 
 
 def _load(model_class, folder: Path, dtype: torch.dtype):
-    return model_class.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, low_cpu_mem_usage=False)
+    return model_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, low_cpu_mem_usage=False)
