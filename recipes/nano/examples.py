@@ -1,6 +1,6 @@
 """The sample pictures of `examples/images`: held-out drawings whose licences allow it, on plain grounds.
 
-    python -m recipes.nano.examples DATA_DIR examples/images
+python -m recipes.nano.examples DATA_DIR examples/images
 """
 
 import sys

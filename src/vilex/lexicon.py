@@ -95,12 +95,12 @@ class VisualLexicon:
             "training": config.training,
         }
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, images: Sequence[ImageLike], num_tokens: int | None = None) -> Tensor:
         """Images (paths or PIL) to their first `num_tokens` tokens, [B, num_tokens, d]; all n by default."""
         opened = [image if isinstance(image, Image.Image) else load_image(image) for image in images]
         pixel_values = self.encoder.preprocess([to_rgb(image) for image in opened])
-        return self.encoder(pixel_values, num_tokens).tokens.clone()
+        return self.encoder(pixel_values, num_tokens).tokens
 
     def reconstruct(
         self, images: Sequence[ImageLike], num_tokens: int | None = None, num_images: int = 1, **settings: Any
@@ -159,15 +159,16 @@ class VisualLexicon:
         total = steps * -(-len(jobs) // batch_size)
         for start in range(0, len(jobs), batch_size):
             prompts, batch_seeds = zip(*jobs[start : start + batch_size], strict=True)
-            mixtures = [
-                self.mixture([how.branches(one, weights) for one in prompts], prompts, tokens, negative)
-                for how in (guidance, PLAIN)
-            ]
+            guided = self.mixture([guidance.branches(one, weights) for one in prompts], prompts, tokens, negative)
+            plain = guided
+            if guidance.interval != (0.0, 1.0):
+                plain = self.mixture([PLAIN.branches(one, weights) for one in prompts], prompts, tokens, negative)
             done = steps * (start // batch_size)
             x0 = sample(
                 self.t2i,
                 make_scheduler(scheduler, self.t2i.scheduler_config),
-                *mixtures,
+                guided,
+                plain,
                 guidance.acts,
                 list(batch_seeds),
                 steps,
