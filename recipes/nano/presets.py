@@ -53,7 +53,7 @@ class TowerPreset:
     width: int = 192
     layers: int = 6
     patch: int = 8
-    images: int = 24_000
+    images: int = 16_800
     batch: int = 48
     lr: float = 1e-3
 
