@@ -6,6 +6,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    DDPMScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
     UNet2DConditionModel,
@@ -109,4 +110,27 @@ TOWERS = {
 def tower(folder: Path, kind: str = "siglip") -> Path:
     torch.manual_seed(3)
     TOWERS[kind]().save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def drilled(folder: Path, source: Path, pixels: torch.Tensor, words: list[str], steps: int = 400) -> Path:
+    """A frozen model with something to say: `source`'s U-Net, drilled on a few pictures by one word each."""
+    torch.manual_seed(0)
+    pipeline = StableDiffusionPipeline.from_pretrained(source, safety_checker=None)
+    latents = pipeline.vae.encode(pixels).latent_dist.mode().detach()
+    pipeline.vae.register_to_config(scaling_factor=1 / latents.std().item())
+    latents = latents / latents.std()
+    ids = pipeline.tokenizer(words, padding="max_length", return_tensors="pt").input_ids
+    context = pipeline.text_encoder(ids)[0].detach()
+    schedule = DDPMScheduler(**BETAS, prediction_type="v_prediction")
+    optimizer = torch.optim.AdamW(pipeline.unet.parameters(), lr=3e-3)
+    for _ in range(steps):
+        noise = torch.randn_like(latents)
+        t = torch.randint(0, 1000, (len(latents),))
+        v = pipeline.unet(schedule.add_noise(latents, noise, t), t, context).sample
+        loss = (v - schedule.get_velocity(latents, noise, t)).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    pipeline.save_pretrained(folder, safe_serialization=True)
     return folder

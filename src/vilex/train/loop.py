@@ -80,7 +80,7 @@ class Training:
         _refuse_other_settings(state["config"], json.loads(json.dumps(to_dict(self.config))), self.out)
         self._bare_encoder.load_state_dict(tensors["encoder"])
         restore_optimizer(self.optimizer, tensors.get("optimizer", {}), state["groups"], state["plain"])
-        self.schedule.load_state_dict(state["schedule"])
+        self.schedule.load_state_dict({**state["schedule"], "lr_lambdas": [None] * len(state["groups"])})
         self.ema.shadow_params = [tensors["ema"][str(i)].to(p.device) for i, p in enumerate(self.parameters)]
         self.ema.optimization_step = state["ema_step"]
         self.generator.set_state(tensors["random"]["generator"])
