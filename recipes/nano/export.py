@@ -1,5 +1,6 @@
 """Stage 6, export: one folder, half precision, safetensors only; what the package ships."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -30,11 +31,24 @@ def export(preset: Preset, out: Path) -> None:
         "recipe": "recipes/nano",
         "scenes": preset.data.scenes,
         "photos": preset.data.photos,
-        "t2i_images": preset.t2i.images,
+        "t2i_images": preset.t2i.images + preset.t2i.focus_images,
         "vilex_images": run.run.steps * run.run.batch_size,
     }
     encoder.save_pretrained(folder, safe_serialization=True)
+    forget_paths(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 2**20:.1f} MB")
     if size > LIMIT:
         raise ValueError(f"{folder}: {size / 2**20:.1f} MB, over the package's limit of {LIMIT / 2**20:.0f} MB")
+
+
+def forget_paths(folder: Path) -> None:
+    """Drop the folders of this machine that the libraries write into their configs."""
+    for path in folder.rglob("*.json"):
+        if path.stem == "tokenizer":
+            continue  # large, and holds none
+        content = json.loads(path.read_text())
+        content.pop("_name_or_path", None)
+        if isinstance(content.get("tower"), dict):
+            content["tower"].pop("_name_or_path", None)
+        path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")

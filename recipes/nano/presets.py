@@ -60,7 +60,7 @@ class TowerPreset:
 
 @dataclass(frozen=True)
 class ReportPreset:
-    images: int = 96  # of each set
+    images: int = 80  # of each set
     steps: int = 16
     cfg: float = 2.0
     batch: int = 40
