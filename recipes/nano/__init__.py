@@ -1,0 +1,1 @@
+"""The recipe of vilex-nano: from emoji drawings to the model inside the package."""

@@ -71,7 +71,7 @@ class Preset:
     device: str = "cpu"
     threads: int = 2
     seed: int = 0
-    compile: bool = True
+    compile: bool = False  # of the U-Net; on two cores compiling costs more than it saves
     data: DataPreset = field(default_factory=DataPreset)
     autoencoder: AutoencoderPreset = field(default_factory=AutoencoderPreset)
     words: WordsPreset = field(default_factory=WordsPreset)
