@@ -1,5 +1,6 @@
 """The nano model's CLIP tokenizer: CLIP's own byte-level BPE, its merges learnt from the captions."""
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet
@@ -31,7 +32,5 @@ def learn_tokenizer(tables: list[Path]) -> CLIPTokenizer:
 
 
 def _merges(tokenizer: Tokenizer) -> list[list[str]]:
-    import json
-
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
     return [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
