@@ -219,7 +219,7 @@ def main() -> None:
 def _load(model: str, t2i: str | None, device: str, quiet: bool):
     from vilex.lexicon import VisualLexicon
 
-    if quiet:
+    if quiet or not errors.is_terminal:
         return VisualLexicon.from_pretrained(model, t2i, device)
     with errors.status(f"loading {model}"):
         return VisualLexicon.from_pretrained(model, t2i, device)
@@ -229,7 +229,7 @@ def _load(model: str, t2i: str | None, device: str, quiet: bool):
 def _progress(title: str, quiet: bool):
     """A bar over all denoising steps; yields the callback that moves it."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, disable=quiet, transient=True) as progress:
+    with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal, transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
