@@ -29,7 +29,7 @@ def main() -> None:
         from vilex.images import load_image, square
         from vilex.lexicon import VisualLexicon
         from vilex.output import Output
-        from vilex.reconstruction import reconstruction_grid, words_row
+        from vilex.reconstruction import reconstruct_at, reconstruction_grid, words_row
 
         lexicon = VisualLexicon.from_pretrained("nano")
     output = Output(arguments.out, "demo", {"model": "nano", "steps": STEPS, "seed": 0})
@@ -38,11 +38,7 @@ def main() -> None:
         with timed(f"{path.name}: encode to {lexicon.num_tokens} tokens"):
             tokens = lexicon.encode([image])[0]
         with timed(f"{path.name}: re-create from {', '.join(map(str, COUNTS))} tokens, {SAMPLES} samples each"):
-            prompts = [f"<it:{count}>" for count in COUNTS]
-            pictures = lexicon.generate(
-                prompts, {"it": tokens}, guidance=Guidance(2.0), num_images=SAMPLES, steps=STEPS
-            )
-        drawn = {count: pictures[i * SAMPLES : (i + 1) * SAMPLES] for i, count in enumerate(COUNTS)}
+            drawn = reconstruct_at(lexicon, tokens, COUNTS, SAMPLES, guidance=Guidance(2.0), steps=STEPS)
         with timed(f"{path.name}: with words"):
             prompts = [phrase.format(n=WORD_TOKENS) for phrase in PHRASES]
             changed = lexicon.generate(prompts, {"it": tokens}, guidance=Guidance(2.0, 4.0), steps=STEPS)

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer, batches
 from recipes.nano.presets import AutoencoderPreset, Preset
+from vilex.grid import grid
+from vilex.lexicon import to_images
 
 PATCH = 8
 
@@ -98,6 +99,4 @@ def report(vae: AutoencoderTiny, pixels: np.ndarray, device: str, out: Path) -> 
     y = torch.cat([vae.decode(part).sample for part in z.split(64)]).clamp(-1, 1)
     psnr = -10 * torch.log10(((x - y) / 2).square().mean((1, 2, 3))).mean()
     print(f"auto-encoder: {psnr:.2f} dB on {len(pixels)} held-out scenes, latent std {z.std():.2f}")
-    rows = [torch.cat(list(part[:16]), dim=2) for part in (x, y)]
-    strip = ((torch.cat(rows, dim=1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-    Image.fromarray(strip).save(out / "logs" / "autoencoder.png")
+    grid([to_images(part[:16]) for part in (x, y)], size=64).save(out / "logs" / "autoencoder.png")

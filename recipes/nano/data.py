@@ -22,6 +22,7 @@ from rich.progress import track
 from recipes.nano.captions import dense_captions, short_captions
 from recipes.nano.photos import photo_rows
 from recipes.nano.presets import Preset
+from recipes.nano.rows import table_row
 from recipes.nano.scenes import random_scene
 from recipes.nano.sprites import CONCEPTS, FOCUS, Sprite, load_sprites, select
 
@@ -69,16 +70,14 @@ def scene_rows(
     for i in track(range(count), description=f"scenes {seed}"):
         scene = random_scene(sprites, rng, first[i % len(first)] if first else None, alone)
         pixels = scene.render()
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
         rows.append(
-            {
-                "image": buffer.getvalue(),
-                "captions": short_captions(scene, rng),
-                "dense": dense_captions(scene, pixels, rng),
-                "concepts": [placed.sprite.concept for placed in scene.objects],
-                "styles": [placed.sprite.style for placed in scene.objects],
-            }
+            table_row(
+                pixels,
+                captions=short_captions(scene, rng),
+                dense=dense_captions(scene, pixels, rng),
+                concepts=[placed.sprite.concept for placed in scene.objects],
+                styles=[placed.sprite.style for placed in scene.objects],
+            )
         )
     return rows
 

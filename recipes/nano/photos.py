@@ -8,6 +8,7 @@ import pyarrow.parquet
 from PIL import Image
 
 from recipes.nano.colours import grid_words
+from recipes.nano.rows import table_row
 from recipes.nano.scenes import SIZE
 
 
@@ -19,16 +20,14 @@ def photo_rows(tables: list[Path], count: int, rng: np.random.Generator) -> list
             pixels = np.asarray(Image.open(io.BytesIO(photo["image"])).convert("RGB"))
             if pixels.shape != (SIZE, SIZE, 3):
                 raise ValueError(f"{table}: expected {SIZE}x{SIZE} photographs, got {pixels.shape}")
-            buffer = io.BytesIO()
-            Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
             rows.append(
-                {
-                    "image": buffer.getvalue(),
-                    "captions": photo_captions(photo, rng),
-                    "dense": dense_photo_captions(photo["name"], pixels, rng),
-                    "concepts": [photo["name"]],
-                    "styles": ["photo"],
-                }
+                table_row(
+                    pixels,
+                    captions=photo_captions(photo, rng),
+                    dense=dense_photo_captions(photo["name"], pixels, rng),
+                    concepts=[photo["name"]],
+                    styles=["photo"],
+                )
             )
     return rows
 

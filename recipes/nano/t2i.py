@@ -15,7 +15,6 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -27,6 +26,7 @@ from recipes.nano.presets import Preset, TextToImagePreset
 from recipes.nano.scenes import SIZE
 from recipes.nano.tokenizer import POSITIONS, learn_tokenizer
 from recipes.nano.words import train_words
+from vilex.grid import grid
 
 SCHEDULE = {
     "beta_start": 0.00085,
@@ -51,10 +51,10 @@ def train_broad(preset: Preset, out: Path) -> None:
     settings = preset.t2i
     torch.manual_seed(preset.seed)
     vae = AutoencoderTiny.from_pretrained(out / "vae")
-    tokenizer = learn_tokenizer([out / "train.parquet"])
+    tokenizer = learn_tokenizer(out / "train.parquet")
     unet = new_unet(settings, vae.config.latent_channels, SIZE // PATCH)
     text_encoder = new_text_encoder(tokenizer, settings)
-    train_words(text_encoder, tokenizer, preset, [out / "train.parquet"], out)
+    train_words(text_encoder, tokenizer, preset, out / "train.parquet", out)
     pipeline = assemble(vae, text_encoder, tokenizer, unet)
     train_t2i(pipeline, preset, out, out / "train.parquet", settings.images, settings.dense_share, "t2i")
 
@@ -204,13 +204,5 @@ def save_probes(pipeline: StableDiffusionPipeline, path: Path, columns: int = 4)
     pipeline.set_progress_bar_config(disable=True)
     prompts = [prompt for prompt in PROBES for _ in range(columns)]
     generators = [torch.Generator().manual_seed(i % columns) for i in range(len(prompts))]
-    images = pipeline(
-        prompts, num_inference_steps=15, guidance_scale=3.0, generator=generators, output_type="np"
-    ).images
-    tiles = (images.reshape(len(PROBES), columns, *images.shape[1:]).transpose(0, 2, 1, 3, 4) * 255).round()
-    height, width = images.shape[1], images.shape[2]
-    grid = tiles.reshape(len(PROBES) * height, columns * width, 3).astype(np.uint8)
-    half = len(PROBES) // 2 * height
-    Image.fromarray(np.concatenate([grid[:half], grid[half:]], axis=1)).resize((columns * width * 4, half * 2), 0).save(
-        path
-    )
+    images = pipeline(prompts, num_inference_steps=15, guidance_scale=3.0, generator=generators).images
+    grid([images[i : i + columns] for i in range(0, len(images), columns)], labels=list(PROBES)).save(path)

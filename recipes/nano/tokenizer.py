@@ -12,12 +12,10 @@ BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 POSITIONS = 77
 
 
-def learn_tokenizer(tables: list[Path]) -> CLIPTokenizer:
+def learn_tokenizer(table: Path) -> CLIPTokenizer:
     """Every word of the captions becomes one token; any other text falls back to its bytes."""
-    captions: set[str] = set()
-    for table in tables:
-        columns = pyarrow.parquet.read_table(table, columns=["captions", "dense"]).to_pydict()
-        captions.update(caption for column in columns.values() for row in column for caption in row)
+    columns = pyarrow.parquet.read_table(table, columns=["captions", "dense"]).to_pydict()
+    captions = {caption for column in columns.values() for row in column for caption in row}
     clip = CLIPTokenizer()
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = clip.backend_tokenizer.normalizer

@@ -18,19 +18,11 @@ from recipes.nano.presets import Preset
 from recipes.nano.tokenizer import POSITIONS
 
 
-def train_words(
-    text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, preset: Preset, tables: list[Path], out: Path
-) -> None:
-    """Train `text_encoder` in place on the tables' short captions."""
+def train_words(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, preset: Preset, table: Path, out: Path) -> None:
+    """Train `text_encoder` in place on a table's short captions."""
     settings = preset.words
-    captions = sorted(
-        {
-            caption
-            for table in tables
-            for row in pyarrow.parquet.read_table(table, columns=["captions"])["captions"].to_pylist()
-            for caption in row
-        }
-    )
+    rows = pyarrow.parquet.read_table(table, columns=["captions"])["captions"].to_pylist()
+    captions = sorted({caption for row in rows for caption in row})
     ids = torch.tensor(
         tokenizer(captions, padding="max_length", truncation=True, max_length=POSITIONS).input_ids, dtype=torch.int16
     )

@@ -141,7 +141,7 @@ def reconstruct(
     from vilex.guidance import Guidance
     from vilex.images import load_each, square
     from vilex.output import Output
-    from vilex.reconstruction import reconstruction_grid
+    from vilex.reconstruction import reconstruct_at, reconstruction_grid
 
     counts = _counts(tokens)
     good, bad = load_each(images)
@@ -155,16 +155,13 @@ def reconstruct(
     }  # fmt: skip
     output = Output(out, "reconstruct", settings)
     for name, (path, image) in zip(_unique_names(list(good)), good.items(), strict=True):
-        drawn = {}
         with _progress(path.name, quiet or as_json) as on_step:
-            prompts = [f"<image:{count}>" for count in counts]
-            pictures = lexicon.generate(
-                prompts, {"image": image}, guidance=Guidance(cfg), num_images=num_images, seed=seed, steps=steps,
+            drawn = reconstruct_at(
+                lexicon, image, counts, num_images, guidance=Guidance(cfg), seed=seed, steps=steps,
                 scheduler=scheduler, on_step=on_step,
             )  # fmt: skip
-        for i, count in enumerate(counts):
-            drawn[count] = pictures[i * num_images : (i + 1) * num_images]
-            for k, picture in enumerate(drawn[count]):
+        for count, pictures in drawn.items():
+            for k, picture in enumerate(pictures):
                 output.picture(
                     f"{name}-{count:02d}-{k}.png", picture, size, source=str(path), tokens=count, seed=seed + k
                 )

@@ -1,10 +1,21 @@
-"""A picture beside what its tokens give back."""
+"""A picture, what its tokens give back at several counts, and both side by side."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from PIL import Image
 
 from vilex.grid import grid
+from vilex.lexicon import ImageLike, VisualLexicon
+
+
+def reconstruct_at(
+    lexicon: VisualLexicon, image: ImageLike, counts: Sequence[int], num_images: int, **settings: Any
+) -> dict[int, list[Image.Image]]:
+    """`num_images` pictures from each number of leading tokens; `settings` as in `VisualLexicon.generate`."""
+    prompts = [f"<image:{count}>" for count in counts]
+    pictures = lexicon.generate(prompts, {"image": image}, num_images=num_images, **settings)
+    return {count: pictures[i * num_images : (i + 1) * num_images] for i, count in enumerate(counts)}
 
 
 def reconstruction_grid(source: Image.Image, drawn: Mapping[int, Sequence[Image.Image]]) -> Image.Image:
