@@ -29,6 +29,7 @@ class FrozenT2I(Protocol):
 
     Attributes:
         tokenizer: the family's own.
+        vocabulary: the lookup matrix, [V, d].
         width: d, the width of the vocabulary's embeddings.
         positions: L, the text encoder's positions, [BOS] and [EOS] included (77 for CLIP).
         image_size: pixels a side.
@@ -38,6 +39,7 @@ class FrozenT2I(Protocol):
     """
 
     tokenizer: Any
+    vocabulary: Tensor
     width: int
     positions: int
     image_size: int

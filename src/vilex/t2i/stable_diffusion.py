@@ -79,6 +79,10 @@ class StableDiffusion:
         return self.text_encoder, self.unet, self.vae
 
     @property
+    def vocabulary(self) -> Tensor:
+        return self.text_encoder.get_input_embeddings().weight
+
+    @property
     def device(self) -> torch.device:
         return self.unet.device
 
@@ -92,7 +96,7 @@ class StableDiffusion:
         return self
 
     def embed(self, ids: Tensor) -> Tensor:
-        return torch.nn.functional.embedding(ids, self.text_encoder.get_input_embeddings().weight)
+        return torch.nn.functional.embedding(ids, self.vocabulary)
 
     def condition(self, ids: Tensor, embeddings: Tensor) -> Condition:
         mask = None

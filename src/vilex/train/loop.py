@@ -51,10 +51,9 @@ class Training:
         with quiet_loading():
             self.t2i = load_t2i(base, getattr(torch, config.model.frozen_dtype)).to(self.accelerator.device)
             self.encoder = new_encoder(config, self.t2i.width, base)
-        words = self.t2i.text_encoder.get_input_embeddings().weight
         if not config.model.encoder:
-            self.encoder.pooler.match_vocabulary(words)
-        self.vocabulary_norm = words.float().norm(dim=1).mean().item()
+            self.encoder.pooler.match_vocabulary(self.t2i.vocabulary)
+        self.vocabulary_norm = self.t2i.vocabulary.float().norm(dim=1).mean().item()
         self.dataset = open_dataset(config.data)
         self.optimizer = make_optimizer(self.encoder, config.optim)
         self.schedule = make_schedule(self.optimizer, config.optim, config.run.steps)
