@@ -53,7 +53,7 @@ def test_branch_prompts():
 def test_combine_is_the_weighted_sum():
     outputs = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0))
     owner, weight = torch.tensor([0, 1, 0, 1, 1]), torch.tensor([-2.0, 0.5, 3.0, 0.3, 0.2])
-    mixture = Mixture(Condition(torch.zeros(5, 1, 1)), owner, weight)
+    mixture = Mixture(Condition(torch.zeros(5, 1, 1)), owner, weight, pictures=2)
     expected = torch.stack(
         [sum(weight[i] * outputs[i] for i in range(5) if owner[i] == picture) for picture in range(2)]
     )

@@ -9,6 +9,9 @@ from recipes.nano.colours import PALETTE, WORDS
 from recipes.nano.sprites import Sprite
 
 SIZE = 64  # pixels, both sides
+RASTER = 8  # pixels of a latent: a drawing on this raster has the same latents wherever it stands
+SIZES = (32, 48, 56)  # small, plain and big drawings, each on one raster
+SHARES = (0.25, 0.45, 0.3)
 PLACES = ("snow", "grass", "night", "beach", "water")
 _DARK = {word for word, rgb in PALETTE.items() if sum(rgb) < 330}
 
@@ -75,33 +78,31 @@ def random_ground(rng: np.random.Generator, light: bool = False) -> Ground:
 
 
 def _place_one(sprite: Sprite, rng: np.random.Generator) -> tuple[Placed, ...]:
-    size = int(rng.integers(30, 61)) if rng.random() < 0.4 else int(rng.integers(46, 61))
-    return (Placed(sprite, *_inside(rng, size), size),)
+    size = int(rng.choice(SIZES, p=SHARES))
+    return (_placed(sprite, *_corner(size, rng), size),)
 
 
 def _place_two(sprites: list[Sprite], rng: np.random.Generator) -> tuple[Placed, ...]:
-    sizes = rng.integers(26, 33, 2)
-    near, far = rng.integers(15, 18), rng.integers(46, 49)
-    across = rng.integers(24, 41, 2)
-    side_by_side = [(near, across[0]), (far, across[1])]
-    stacked = [(across[0], near), (across[1], far)]
-    spots = side_by_side if rng.random() < 0.6 else stacked
+    small = SIZES[0]
+    along = [0, SIZE - small]
     if rng.random() < 0.5:
-        spots.reverse()
-    placed = []
-    for sprite, size, (x, y) in zip(sprites, sizes, spots, strict=True):
-        margin = size // 2 + 1
-        placed.append(
-            Placed(sprite, int(np.clip(x, margin, SIZE - margin)), int(np.clip(y, margin, SIZE - margin)), int(size))
-        )
-    return tuple(placed)
+        along.reverse()
+    across = [int(rng.choice([RASTER, 2 * RASTER, 3 * RASTER])) for _ in along]
+    corners = zip(along, across, strict=True) if rng.random() < 0.6 else zip(across, along, strict=True)
+    return tuple(_placed(sprite, *corner, small) for sprite, corner in zip(sprites, corners, strict=True))
 
 
-def _inside(rng: np.random.Generator, size: int) -> tuple[int, int]:
-    margin = size // 2 + 1
-    if SIZE - margin <= margin:
-        return SIZE // 2, SIZE // 2
-    return int(rng.integers(margin, SIZE - margin + 1)), int(rng.integers(margin, SIZE - margin + 1))
+def _corner(size: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Left and top, on the raster; what nearly fills the picture stands in its middle."""
+    room = SIZE - size
+    if room <= RASTER:
+        return room // 2, room // 2
+    left, top = rng.integers(0, room // RASTER + 1, 2) * RASTER
+    return int(left), int(top)
+
+
+def _placed(sprite: Sprite, left: int, top: int, size: int) -> Placed:
+    return Placed(sprite, left + size // 2, top + size // 2, size)
 
 
 def _clamped(sprite: Image.Image) -> Image.Image:

@@ -93,11 +93,13 @@ class Mixture:
         condition: M >= B rows; row i < B is picture i's first condition.
         owner: [M], the picture each row belongs to.
         weight: [M].
+        pictures: B.
     """
 
     condition: Condition
     owner: Tensor
     weight: Tensor
+    pictures: int
 
     def combine(self, outputs: Tensor) -> Tensor:
         """The weighted sum of each picture's predictions: [M, ...] -> [B, ...].
@@ -105,9 +107,8 @@ class Mixture:
         Written as first + sum of w (other - first), which the weights' sum of one allows and which
         for CFG is the very arithmetic of diffusers.
         """
-        pictures = int(self.owner.max()) + 1
-        first, others, owner = outputs[:pictures], outputs[pictures:], self.owner[pictures:]
+        first, others, owner = outputs[: self.pictures], outputs[self.pictures :], self.owner[self.pictures :]
         if not len(others):
             return first
-        weight = self.weight[pictures:].view(-1, *[1] * (outputs.ndim - 1)).to(outputs)
+        weight = self.weight[self.pictures :].view(-1, *[1] * (outputs.ndim - 1)).to(outputs)
         return first.index_add(0, owner, weight * (others - first[owner]))

@@ -207,6 +207,7 @@ class VisualLexicon:
             condition.select(place),
             torch.tensor([i for i, _, _ in rows], device=device),
             torch.tensor([weight for _, _, weight in rows], device=device),
+            pictures=len(branches),
         )
 
     def _named_tokens(self, images: Mapping[str, ImageLike]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from recipes.nano.captions import dense_captions, short_captions
 from recipes.nano.colours import PALETTE, grid_words, name_colours
 from recipes.nano.photos import photo_captions
-from recipes.nano.scenes import random_scene
+from recipes.nano.scenes import RASTER, SIZE, SIZES, random_scene
 from recipes.nano.sprites import CONCEPTS, STYLES, Sprite, is_held_out
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +73,15 @@ def test_captions_are_true(seed):
     assert pixels.shape == (64, 64, 3)
     eight = dense_captions(scene, pixels, rng)[1].split("fine colors: ")[1].split()
     assert eight == grid_words(pixels, 8)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_drawings_stand_whole_on_the_raster(seed):
+    for placed in random_scene(SPRITES, np.random.default_rng(seed)).objects:
+        left, top = placed.x - placed.size // 2, placed.y - placed.size // 2
+        assert placed.size in SIZES and min(left, top) >= 0 and max(left, top) + placed.size <= SIZE
+        offset = (SIZE - placed.size) // 2 if placed.size == SIZES[-1] else 0
+        assert (left - offset) % RASTER == (top - offset) % RASTER == 0
 
 
 def test_same_seed_same_scene():
