@@ -25,6 +25,7 @@ class AutoencoderPreset:
     batch: int = 8
     lr: float = 2e-3
     linear_share: float = 0.35  # of the steps spent on the closed-form code
+    whitened_images: int = 9_000  # more for the decoder, once the code has variance one
 
 
 @dataclass(frozen=True)

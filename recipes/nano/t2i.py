@@ -5,7 +5,6 @@ Saved as a diffusers StableDiffusionPipeline folder, so that whatever reads Stab
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet
 import torch
 from diffusers import (
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from recipes.nano.autoencoder import PATCH, to_model
+from recipes.nano.autoencoder import PATCH, encode_all
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer, batches
 from recipes.nano.presets import Preset, TextToImagePreset
@@ -111,13 +110,6 @@ def train_t2i(
                 save()
     trainer.use_average()
     save()
-
-
-@torch.no_grad()
-def encode_all(vae: AutoencoderTiny, pixels: np.ndarray, device: str) -> Tensor:
-    """[N, c, 8, 8] in half precision: latents cost far more to make than to keep."""
-    parts = (pixels[i : i + 256] for i in range(0, len(pixels), 256))
-    return torch.cat([vae.encode(to_model(part, device)).latents.half().cpu() for part in parts])
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer, settings: TextToImagePreset) -> CLIPTextModel:

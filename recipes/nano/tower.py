@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from recipes.nano.autoencoder import to_model
+from recipes.nano.autoencoder import encode_all, to_model
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer, batches
 from recipes.nano.presets import Preset, TowerPreset
-from recipes.nano.t2i import encode_all
 
 
 def train_tower(preset: Preset, out: Path) -> None:

@@ -9,11 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
+from recipes.nano.autoencoder import new_autoencoder, to_model, whiten
 from recipes.nano.captions import dense_captions, short_captions
 from recipes.nano.colours import PALETTE, grid_words, name_colours
 from recipes.nano.photos import photo_captions
+from recipes.nano.presets import AutoencoderPreset
 from recipes.nano.scenes import RASTER, SIZE, SIZES, random_scene
 from recipes.nano.sprites import CONCEPTS, STYLES, Sprite, is_held_out
 
@@ -84,6 +87,24 @@ def test_drawings_stand_whole_on_the_raster(seed):
         assert (left - offset) % RASTER == (top - offset) % RASTER == 0
 
 
+def test_whitened_codes_have_variance_one_and_decode_as_before():
+    torch.manual_seed(0)
+    vae = new_autoencoder(AutoencoderPreset(channels=8, latent_channels=4))
+    with torch.no_grad():  # small codes, one channel far fainter: within the decoder's soft clamp nothing is lost
+        vae.encoder.layers[-1].weight[1] *= 0.05
+        vae.encoder.layers[-1].bias.zero_()
+    pixels = np.stack([random_scene(SPRITES, np.random.default_rng(seed)).render() for seed in range(32)])
+    x = to_model(pixels, "cpu")
+    with torch.no_grad():
+        before = vae.decoder.layers(vae.encoder(x))
+        whiten(vae, pixels, "cpu")
+        code = vae.encoder(x)
+        after = vae.decoder.layers(code)
+    assert torch.allclose(code.mean((0, 2, 3)), torch.zeros(4), atol=1e-2)
+    assert torch.allclose(code.std((0, 2, 3)), torch.ones(4), atol=1e-2)
+    assert torch.allclose(after[..., 24:40, 24:40], before[..., 24:40, 24:40], atol=1e-3)  # off the zero padding
+
+
 def test_same_seed_same_scene():
     a, b = (random_scene(SPRITES, np.random.default_rng(7)).render() for _ in range(2))
     assert np.array_equal(a, b)
@@ -142,6 +163,7 @@ SMALL = (
     "autoencoder.images=64",
     "autoencoder.channels=8",
     "autoencoder.batch=16",
+    "autoencoder.whitened_images=32",
     "t2i.unet_channels=[32,32]",
     "t2i.text_width=48",
     "t2i.text_layers=1",
