@@ -39,11 +39,11 @@ class WordsPreset:
 class TextToImagePreset:
     text_width: int = 192
     text_layers: int = 3
-    unet_channels: tuple[int, ...] = (192, 256)
+    unet_channels: tuple[int, ...] = (96, 192)
     images: int = 34_624  # on broad scenes
-    focus_images: int = 40_000  # then on focus scenes
-    batch: int = 32
-    lr: float = 6e-4
+    focus_images: int = 300_000  # then on focus scenes
+    batch: int = 16
+    lr: float = 1e-3
     warmup: int = 200
     dense_share: float = 0.45  # of captions that are colour grids; a third less on focus scenes
     empty_share: float = 0.1  # of captions dropped, for classifier-free guidance
