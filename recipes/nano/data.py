@@ -3,7 +3,7 @@
     train.parquet      scenes of the broad vocabulary's drawings, and photographs where the preset asks
     focus.parquet      scenes of the few concepts to draw well, a tenth broad ones, and the photographs
     extra.parquet      scenes of all other concepts (for the auto-encoder alone)
-    held-out.parquet   scenes of focus concepts in drawings that no stage ever sees, and photographs of
+    held-out.parquet   scenes of those few concepts in drawings that no stage ever sees, and photographs of
                        Tiny-ImageNet's validation set
     unseen.parquet     scenes of other concepts in drawings that no stage ever sees
 
@@ -24,7 +24,7 @@ from recipes.nano.photos import photo_rows
 from recipes.nano.presets import Preset
 from recipes.nano.rows import table_row
 from recipes.nano.scenes import random_scene
-from recipes.nano.sprites import CONCEPTS, FOCUS, Sprite, load_sprites, select
+from recipes.nano.sprites import CONCEPTS, Sprite, load_sprites, select
 
 
 def compose(preset: Preset, data: Path, out: Path) -> None:
@@ -32,8 +32,9 @@ def compose(preset: Preset, data: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     sprites = load_sprites(data / "emoji-64px.parquet")
     sizes = preset.data
-    broad, focus = (select(sprites, concepts, held_out=False) for concepts in (CONCEPTS, FOCUS))
-    held_out = select(sprites, FOCUS, held_out=True)
+    drilled = CONCEPTS[: sizes.focus_concepts]
+    broad, focus = (select(sprites, concepts, held_out=False) for concepts in (CONCEPTS, drilled))
+    held_out = select(sprites, drilled, held_out=True)
     others = tuple({sprite.concept for sprite in sprites} - set(CONCEPTS))
     extra, unseen = (select(sprites, others, held_out=which) for which in (False, True))
     for name, drawings in {"broad": broad, "focus": focus, "held out": held_out, "unseen": unseen}.items():

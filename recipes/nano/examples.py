@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from recipes.nano.colours import PALETTE
-from recipes.nano.scenes import SIZE, Ground, Placed, Scene
+from recipes.nano.scenes import SIZE, SIZES, Ground, Placed, Scene
 from recipes.nano.sprites import load_sprites
 
 SAMPLES = {  # file: concept, style, ground; fluent-3d is MIT, noto Apache-2.0
@@ -21,14 +21,14 @@ SAMPLES = {  # file: concept, style, ground; fluent-3d is MIT, noto Apache-2.0
 
 
 def write_examples(data: Path, out: Path) -> None:
-    """Draw each sample at 54 pixels in the middle of its ground."""
+    """Draw each sample big in the middle of its ground."""
     sprites = {(sprite.concept, sprite.style): sprite for sprite in load_sprites(data / "emoji-64px.parquet")}
     for name, (concept, style, colour) in SAMPLES.items():
         sprite = sprites[concept, style]
         if not sprite.held_out:
             raise ValueError(f"{concept} in {style} is a training drawing; choose a held-out one")
         pixels = np.broadcast_to(np.array(PALETTE[colour], dtype=np.uint8), (SIZE, SIZE, 3)).copy()
-        scene = Scene(Ground("plain", (colour,), pixels), (Placed(sprite, SIZE // 2, SIZE // 2, 54),))
+        scene = Scene(Ground("plain", (colour,), pixels), (Placed(sprite, SIZE // 2, SIZE // 2, SIZES[-1]),))
         Image.fromarray(scene.render()).save(out / f"{name}.png")
 
 

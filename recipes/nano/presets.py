@@ -8,7 +8,8 @@ from vilex.train.config import TrainConfig
 @dataclass(frozen=True)
 class DataPreset:
     scenes: int = 60_000
-    focus_scenes: int = 27_000
+    focus_concepts: int = 16  # about 90 drawings; each wants 500 showings and more before it has a shape
+    focus_scenes: int = 14_400
     extra_scenes: int = 20_000
     held_out_scenes: int = 400
     photos: int = 0  # of Tiny-ImageNet as well; its licence is research only
@@ -41,7 +42,7 @@ class TextToImagePreset:
     text_layers: int = 3
     unet_channels: tuple[int, ...] = (96, 192)
     images: int = 34_624  # on broad scenes
-    focus_images: int = 300_000  # then on focus scenes
+    focus_images: int = 100_000  # then on focus scenes
     batch: int = 16
     lr: float = 1e-3
     warmup: int = 200
@@ -54,7 +55,7 @@ class TowerPreset:
     width: int = 192
     layers: int = 6
     patch: int = 8
-    images: int = 16_800
+    images: int = 9_600
     batch: int = 48
     lr: float = 1e-3
 
