@@ -22,13 +22,14 @@ class Log:
         self._reset()
 
     def add(self, values: dict[str, float], images: int) -> None:
+        """One step's values. A value that not every step has is averaged over the steps that have it."""
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = total + value, count + 1
         self.images += images
 
     def write(self, step: int) -> None:
-        row = {name: total / self.count for name, total in self.sums.items()}
+        row = {name: total / count for name, (total, count) in self.sums.items()}
         row["images_per_second"] = self.images / (time.perf_counter() - self.since)
         with self.path.open("a") as file:
             file.write(
@@ -46,8 +47,8 @@ class Log:
         self.board.add_image("samples", pixels, step, dataformats="HWC")
 
     def _reset(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.count, self.images, self.since = 0, 0, time.perf_counter()
+        self.sums: dict[str, tuple[float, int]] = {}
+        self.images, self.since = 0, time.perf_counter()
 
     def __enter__(self) -> "Log":
         return self

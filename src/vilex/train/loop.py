@@ -31,6 +31,7 @@ from vilex.train.checkpoint import (
 )
 from vilex.train.config import TrainConfig
 from vilex.train.data import Batch, make_loader, open_dataset
+from vilex.train.health import loss_by_kept, loss_by_noise
 from vilex.train.log import Log
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import make_optimizer, make_schedule
@@ -57,7 +58,6 @@ class Training:
         self.dataset = open_dataset(config.data)
         self.optimizer = make_optimizer(self.encoder, config.optim)
         self.schedule = make_schedule(self.optimizer, config.optim, config.run.steps)
-        self.t2i.unet.to(memory_format=torch.channels_last)
         self.encoder, self.optimizer = self.accelerator.prepare(self.encoder, self.optimizer)
         self.generator = torch.Generator().manual_seed(config.run.seed)
         self.objective = DenoisingObjective(self.t2i, config.objective, self.generator)
@@ -128,6 +128,8 @@ class Training:
             "pooler_lr": rate,
             "token_norm": seen["tokens"].norm(dim=-1).mean().item() / self.vocabulary_norm,
             "kept_tokens": seen["keep"].float().mean().item(),
+            **loss_by_noise(seen["loss"], seen["t"], self.objective.noise_schedule.config.num_train_timesteps),
+            **loss_by_kept(seen["loss"], seen["keep"]),
         }
 
     @contextmanager
