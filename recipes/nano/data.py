@@ -26,6 +26,8 @@ from recipes.nano.rows import table_row
 from recipes.nano.scenes import random_scene
 from recipes.nano.sprites import CONCEPTS, Sprite, load_sprites, select
 
+FOCUS_ALONE = 0.84  # of the focus scenes show one object; pairs are small, and teach a drawing's shape less
+
 
 def compose(preset: Preset, data: Path, out: Path) -> None:
     """Write the tables; the same preset gives the same bytes."""
@@ -45,13 +47,13 @@ def compose(preset: Preset, data: Path, out: Path) -> None:
         photos = photo_rows(sorted(data.glob("tiny-imagenet-train-*.parquet")), sizes.photos, rng)
         held_out_photos = photo_rows([data / "tiny-imagenet-val.parquet"], sizes.held_out_photos, rng)
     scenes = scene_rows(broad, sizes.scenes, seed=1)
-    focused = scene_rows(focus, sizes.focus_scenes, seed=5, alone=0.88)
+    focused = scene_rows(focus, sizes.focus_scenes, seed=5, alone=FOCUS_ALONE)
     _write(out / "train.parquet", [*scenes, *photos])
     _write(out / "focus.parquet", [*focused, *scenes[: sizes.focus_scenes // 9], *photos])
     _write(out / "extra.parquet", scene_rows(extra, sizes.extra_scenes, seed=2))
     _write(
         out / "held-out.parquet",
-        [*scene_rows(focus, sizes.held_out_scenes, seed=3, first=held_out, alone=0.88), *held_out_photos],
+        [*scene_rows(focus, sizes.held_out_scenes, seed=3, first=held_out, alone=FOCUS_ALONE), *held_out_photos],
     )
     _write(out / "unseen.parquet", scene_rows(unseen, sizes.held_out_scenes, seed=6, first=unseen, alone=1.0))
 

@@ -8,8 +8,8 @@ from vilex.train.config import TrainConfig
 @dataclass(frozen=True)
 class DataPreset:
     scenes: int = 60_000
-    focus_concepts: int = 16  # about 90 drawings; each wants 500 showings and more before it has a shape
-    focus_scenes: int = 14_400
+    focus_concepts: int = 24  # about 130 drawings; each wants 500 showings and more before it has a shape
+    focus_scenes: int = 24_000
     extra_scenes: int = 20_000
     held_out_scenes: int = 400
     photos: int = 0  # of Tiny-ImageNet as well; its licence is research only
@@ -42,7 +42,7 @@ class TextToImagePreset:
     text_layers: int = 3
     unet_channels: tuple[int, ...] = (96, 192)
     images: int = 34_624  # on broad scenes
-    focus_images: int = 100_000  # then on focus scenes
+    focus_images: int = 200_000  # then on focus scenes
     batch: int = 16
     lr: float = 1e-3
     warmup: int = 200

@@ -11,7 +11,7 @@ from recipes.nano.sprites import Sprite
 SIZE = 64  # pixels, both sides
 RASTER = 8  # pixels of a latent: a drawing on this raster has the same latents wherever it stands
 SIZES = (32, 48, 56)  # small, plain and big drawings, each on one raster
-SHARES = (0.12, 0.2, 0.68)
+SHARES = (0.15, 0.25, 0.6)
 PLACES = ("snow", "grass", "night", "beach", "water")
 _DARK = {word for word, rgb in PALETTE.items() if sum(rgb) < 330}
 
