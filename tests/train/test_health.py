@@ -28,8 +28,9 @@ def test_splits_weighted_by_their_counts_are_the_whole():
 
 
 def test_a_value_that_some_steps_lack_is_averaged_over_those_that_have_it(tmp_path):
-    with Log(tmp_path, 0) as log:
-        log.add({"loss": 1.0, "loss_t3": 5.0}, 4)
-        log.add({"loss": 2.0}, 4)
-        log.write(2)
+    log = Log(tmp_path, 0)
+    log.add({"loss": 1.0, "loss_t3": 5.0}, 4)
+    log.add({"loss": 2.0}, 4)
+    log.write(2)
+    log.close()
     assert '"loss": 1.5' in log.path.read_text() and '"loss_t3": 5.0' in log.path.read_text()

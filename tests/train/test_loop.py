@@ -101,8 +101,8 @@ def test_only_the_encoder_learns_and_it_can_be_used(configure, sd_folder, tower_
 def loader_of(training):
     run = training.config.run
     return make_loader(
-        training.dataset, training.config.data, batch_size=run.batch_size, seed=0, start=0, steps=run.steps,
-        image_size=training.t2i.image_size, preprocess=training.encoder.preprocess,
+        training.sources, training.config.data, batch_size=run.batch_size, seed=0, start=0, steps=run.steps,
+        image_size=training.t2i.image_size, preprocess=training.bare.preprocess,
     )  # fmt: skip
 
 

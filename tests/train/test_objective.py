@@ -5,16 +5,17 @@ from vilex.encoder import ViLexEncoder
 from vilex.t2i import load_t2i
 from vilex.train.config import ObjectiveConfig
 from vilex.train.data import Batch
-from vilex.train.objective import DenoisingObjective, condition_on, tail_drop
+from vilex.train.objective import DenoisingObjective, condition_on, draw, tail_drop
 
 
 def test_tail_drop_laws():
-    generator = torch.Generator().manual_seed(0)
-    uniform = tail_drop(20_000, 75, "uniform", generator)
-    log = tail_drop(20_000, 75, "log", generator)
+    chance = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    uniform, log = tail_drop(chance, 75, "uniform"), tail_drop(chance, 75, "log")
     assert uniform.min() == 1 and uniform.max() == 75 and abs(uniform.float().mean() - 38) < 0.5
     assert log.min() == 1 and log.max() == 75 and abs((log <= 8).float().mean() - 0.5) < 0.03
-    assert (tail_drop(5, 75, "off", generator) == 75).all()
+    square = tail_drop(chance, 75, "square")
+    assert square.min() == 1 and square.max() == 75 and abs((square <= 19).float().mean() - 0.5) < 0.03
+    assert (tail_drop(chance, 75, "off") == 75).all()
 
 
 def test_condition_is_bos_v_c_eos(sd_folder):
@@ -30,13 +31,15 @@ def test_condition_is_bos_v_c_eos(sd_folder):
 def parts(request, sd_folder, model_folder):
     t2i, encoder = load_t2i(sd_folder[request.param]), ViLexEncoder.from_pretrained(model_folder)
     torch.manual_seed(1)
-    batch = Batch(torch.rand(4, 3, 16, 16) * 2 - 1, torch.randn(4, 3, 32, 32), ["a cat", "", "dog in snow", ""])
+    captions = ["a cat", "", "dog in snow", ""]
+    pixels, pixel_values = torch.rand(4, 3, 16, 16) * 2 - 1, torch.randn(4, 3, 32, 32)
+    batch = Batch(pixels, pixel_values, captions, visits=torch.arange(4), weights=torch.ones(4))
     return t2i, encoder, batch
 
 
 def test_only_tower_and_pooler_receive_gradients(parts):
     t2i, encoder, batch = parts
-    objective = DenoisingObjective(t2i, ObjectiveConfig(), torch.Generator().manual_seed(0))
+    objective = DenoisingObjective(t2i, ObjectiveConfig(), seed=0)
     loss, _ = objective(encoder, 75, batch)
     loss.backward()
     without = [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -46,14 +49,11 @@ def test_only_tower_and_pooler_receive_gradients(parts):
 
 def test_target_is_noise_or_velocity(parts):
     t2i, encoder, batch = parts
-    objective = DenoisingObjective(
-        t2i, ObjectiveConfig(tail_drop="off", caption_share=0), torch.Generator().manual_seed(0)
-    )
+    objective = DenoisingObjective(t2i, ObjectiveConfig(tail_drop="off", caption_share=0), seed=0)
     _, seen = objective(encoder, 75, batch)
-    generator = torch.Generator().manual_seed(0)
     x0 = t2i.encode(batch.pixels)
-    noise = torch.randn(x0.shape, generator=generator)
-    t = torch.randint(0, 1000, (4,), generator=generator)
+    drawn = draw(batch.visits, x0.shape[1:], seed=0)
+    noise, t = drawn.noise, (drawn.t * 1000).long()
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     alpha = (1 - betas).cumprod(0)[t].sqrt().view(4, 1, 1, 1)
     sigma = (1 - alpha**2).sqrt()
@@ -63,9 +63,18 @@ def test_target_is_noise_or_velocity(parts):
     assert torch.allclose(seen["loss"], expected, atol=1e-4) and torch.equal(seen["t"], t)
 
 
+def test_faint_noise_can_be_left_out(parts):
+    t2i, encoder, batch = parts
+    seen = [
+        DenoisingObjective(t2i, ObjectiveConfig(noise_from=share), seed=0)(encoder, 75, batch)[1]["t"]
+        for share in (0.0, 0.5)
+    ]
+    assert seen[0].min() < 500 and torch.allclose(seen[1].float(), 500 + seen[0] / 2, atol=1)
+
+
 def test_min_snr_weights(parts):
     t2i, _, _ = parts
-    objective = DenoisingObjective(t2i, ObjectiveConfig(min_snr_gamma=5.0), torch.Generator())
+    objective = DenoisingObjective(t2i, ObjectiveConfig(min_snr_gamma=5.0), seed=0)
     t = torch.tensor([0, 500, 999])
     alpha = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).cumprod(0)[t]
     snr = alpha / (1 - alpha)
@@ -76,8 +85,28 @@ def test_min_snr_weights(parts):
 def test_captions_leave_room_and_dropout_drops(parts):
     t2i, _, _ = parts
     config = ObjectiveConfig(tail_drop="off", caption_share=0.5, caption_tokens=32)
-    objective = DenoisingObjective(t2i, config, torch.Generator().manual_seed(0))
-    captions, keep = objective._draw(["a cat"] * 400, 75)
+    drawn = draw(torch.arange(400), torch.Size([1]), seed=0)
+    captions, keep = DenoisingObjective(t2i, config, seed=0)._keep(["a cat"] * 400, drawn, 75)
     kept = torch.tensor([bool(caption) for caption in captions])
     assert 160 < kept.sum() < 240
     assert (keep[kept] == 43).all() and (keep[~kept] == 75).all()
+
+
+def test_what_is_drawn_for_an_image_depends_on_its_visit_alone():
+    shape = torch.Size([4, 2, 2])
+    together, alone = draw(torch.tensor([7, 8, 9]), shape, seed=1), draw(torch.tensor([8]), shape, seed=1)
+    assert torch.equal(together.noise[1:2], alone.noise) and torch.equal(together.t[1:2], alone.t)
+    assert not torch.equal(together.noise[0], together.noise[1])
+    assert not torch.equal(draw(torch.tensor([8]), shape, seed=2).noise, alone.noise)
+    many = draw(torch.arange(4000), shape, seed=1)
+    assert abs(many.noise.mean()) < 0.02 and abs(many.noise.std() - 1) < 0.02
+    assert abs(many.t.mean() - 0.5) < 0.02 and abs(torch.corrcoef(torch.stack([many.t, many.keep]))[0, 1]) < 0.06
+
+
+def test_a_broken_sample_counts_for_nothing(parts):
+    t2i, encoder, batch = parts
+    objective = DenoisingObjective(t2i, ObjectiveConfig(), seed=0)
+    batch.weights[1] = 0
+    loss, seen = objective(encoder, 75, batch)
+    assert len(seen["loss"]) == len(seen["t"]) == len(seen["keep"]) == 3
+    assert loss.item() == pytest.approx(seen["loss"].sum().item() / 4)

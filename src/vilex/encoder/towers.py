@@ -14,6 +14,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from vilex.errors import InputError
 
 OPEN_CLIP = "open_clip"
+OPEN_CLIP_PREFIX = f"{OPEN_CLIP}:"
 
 
 def build_tower(settings: dict[str, Any]) -> nn.Module:
@@ -39,8 +40,8 @@ def load_tower(name: str) -> nn.Module:
     Raises:
         InputError: there is no such model, or its weights are not safetensors.
     """
-    if name.startswith(f"{OPEN_CLIP}:"):
-        return OpenClipTower(*name.removeprefix(f"{OPEN_CLIP}:").split("/", 1))
+    if name.startswith(OPEN_CLIP_PREFIX):
+        return OpenClipTower(*name.removeprefix(OPEN_CLIP_PREFIX).split("/", 1))
     try:
         config = AutoConfig.from_pretrained(name)
         kind = config.model_type
@@ -49,6 +50,21 @@ def load_tower(name: str) -> nn.Module:
     except (OSError, ValueError) as error:
         raise InputError(f"tower '{name}': {str(error).splitlines()[0]}") from None
     return _without_unused_head(tower)
+
+
+def read_tower_settings(name: str) -> dict[str, Any]:
+    """The dictionary that `build_tower` makes a tower of this shape from; no weights are fetched.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    if name.startswith(OPEN_CLIP_PREFIX):
+        return {"model_type": OPEN_CLIP, "name": name.removeprefix(OPEN_CLIP_PREFIX).split("/", 1)[0]}
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"tower '{name}': {str(error).splitlines()[0]}") from None
+    return getattr(config, "vision_config", config).to_dict()
 
 
 def tower_settings(tower: nn.Module) -> dict[str, Any]:

@@ -10,12 +10,15 @@ import safetensors
 from vilex.errors import InputError
 from vilex.images import file_hash
 
-HUB_PATTERNS = ("*.json", "*.txt", "*.md", "*.safetensors")
+HUB_PATTERNS = ("*.json", "*.txt", "*.md")
+HUB_WEIGHTS = ("*.safetensors",)
 
 
-def resolve(name: str | Path) -> Path:
+def resolve(name: str | Path, weights: bool = True) -> Path:
     """A local folder as it is; anything else as a hub id, from the cache or the hub, no pickles.
 
+    Args:
+        weights: whether the weights are wanted too, or the configuration alone.
     Raises:
         InputError: neither a folder nor a model that can be fetched.
     """
@@ -27,8 +30,9 @@ def resolve(name: str | Path) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    patterns = [*HUB_PATTERNS, *(HUB_WEIGHTS if weights else ())]
     try:
-        return Path(snapshot_download(str(name), allow_patterns=list(HUB_PATTERNS)))
+        return Path(snapshot_download(str(name), allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{name}: neither a folder here nor a model the hub could give ({reason})") from None

@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from vilex.errors import InputError
 from vilex.t2i.base import Condition
 from vilex.t2i.files import check_safetensors, read_json
 
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
-COMPONENTS = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
+WEIGHTS = ("text_encoder", "unet", "vae")
+COMPONENTS = ("tokenizer", *WEIGHTS, "scheduler")
 
 
 class StableDiffusion:
@@ -52,16 +53,8 @@ class StableDiffusion:
             InputError: the folder is another family's, or a file is missing or damaged (it is named).
         """
         folder = Path(folder)
-        index = read_json(folder / "model_index.json")
-        for name in COMPONENTS:
-            if name not in index:
-                raise InputError(f"{folder}: no Stable Diffusion 1.x or 2.x: model_index.json has no '{name}'")
-        if index["text_encoder"][1] != "CLIPTextModel" or index["unet"][1] != "UNet2DConditionModel":
-            raise InputError(f"{folder}: {index.get('_class_name')} is not supported; use Stable Diffusion 1.x or 2.x")
-        if index["vae"][1] not in AUTOENCODERS:
-            raise InputError(f"{folder}: auto-encoder {index['vae'][1]} is not supported; use AutoencoderKL")
-        for name in ("text_encoder", "unet", "vae"):
-            read_json(folder / name / "config.json")
+        autoencoder = _check_family(folder)
+        for name in WEIGHTS:
             check_safetensors(folder / name)
         scheduler_config = read_json(folder / "scheduler" / "scheduler_config.json")
         try:
@@ -69,11 +62,32 @@ class StableDiffusion:
                 CLIPTokenizer.from_pretrained(folder / "tokenizer"),
                 CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, use_safetensors=True),
                 _load(UNet2DConditionModel, folder / "unet", dtype),
-                _load(AUTOENCODERS[index["vae"][1]], folder / "vae", dtype),
+                _load(autoencoder, folder / "vae", dtype),
                 scheduler_config,
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{folder}: cannot be loaded: {str(error).splitlines()[0]}") from None
+
+    @classmethod
+    def from_config(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> "StableDiffusion":
+        """The shape alone, without weights, on the meta device; no weight file need be there.
+
+        Raises:
+            InputError: the folder is another family's, or a configuration is missing or damaged.
+        """
+        folder = Path(folder)
+        autoencoder = _check_family(folder)
+        with torch.device("meta"):
+            modules = (
+                CLIPTextModel(CLIPTextConfig.from_pretrained(folder / "text_encoder")),
+                UNet2DConditionModel.from_config(read_json(folder / "unet" / "config.json")),
+                autoencoder.from_config(read_json(folder / "vae" / "config.json")),
+            )
+        return cls(
+            CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+            *(torch.nn.Module.to(module, dtype) for module in modules),
+            read_json(folder / "scheduler" / "scheduler_config.json"),
+        )
 
     @property
     def modules(self) -> tuple[torch.nn.Module, ...]:
@@ -112,10 +126,10 @@ class StableDiffusion:
         return Condition(features)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        return self.unet(x_t, t, encoder_hidden_states=condition.sequence, return_dict=False)[0]
+        return self.unet(x_t.to(self.dtype), t, encoder_hidden_states=condition.sequence, return_dict=False)[0]
 
     def encode(self, pixels: Tensor) -> Tensor:
-        encoded = self.vae.encode(pixels)
+        encoded = self.vae.encode(pixels.to(self.dtype))
         x0 = encoded.latents if isinstance(self.vae, AutoencoderTiny) else encoded.latent_dist.mode()
         return x0 * self.vae.config.scaling_factor
 
@@ -125,6 +139,21 @@ class StableDiffusion:
     def _replace_embeddings(self, module, inputs, output: Tensor) -> Tensor | None:
         """Forward hook on the lookup: CLIPTextModel takes no `inputs_embeds`, so they enter here."""
         return None if self._injected is None else self._injected.to(output.dtype)
+
+
+def _check_family(folder: Path) -> type[AutoencoderKL] | type[AutoencoderTiny]:
+    """Raise InputError unless all configurations of the family are there; returns the auto-encoder's class."""
+    index = read_json(folder / "model_index.json")
+    for name in COMPONENTS:
+        if name not in index:
+            raise InputError(f"{folder}: no Stable Diffusion 1.x or 2.x: model_index.json has no '{name}'")
+    if index["text_encoder"][1] != "CLIPTextModel" or index["unet"][1] != "UNet2DConditionModel":
+        raise InputError(f"{folder}: {index.get('_class_name')} is not supported; use Stable Diffusion 1.x or 2.x")
+    if index["vae"][1] not in AUTOENCODERS:
+        raise InputError(f"{folder}: auto-encoder {index['vae'][1]} is not supported; use AutoencoderKL")
+    for name in WEIGHTS:
+        read_json(folder / name / "config.json")
+    return AUTOENCODERS[index["vae"][1]]
 
 
 def _load(model_class, folder: Path, dtype: torch.dtype):

@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vilex.errors import InputError
 
 PREFIX = "step-"
+JOINT = "::"
 
 
 def save_checkpoint(
@@ -25,15 +25,15 @@ def save_checkpoint(
         state: plain values, kept as JSON.
     """
     path = folder / f"{PREFIX}{step:07d}"
+    for left in folder.glob(f".{PREFIX}*.tmp"):  # of a run that was killed while it saved
+        shutil.rmtree(left)
     aside = folder / f".{path.name}.tmp"
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     for name, values in tensors.items():
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in values.items()}, aside / f"{name}.safetensors"
         )
     (aside / "state.json").write_text(json.dumps({"step": step, **state}))
-    shutil.rmtree(path, ignore_errors=True)
     os.replace(aside, path)
     for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
@@ -58,24 +58,19 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
         raise InputError(f"{path}: damaged checkpoint ({error}); remove it to resume from an older one") from None
 
 
-def flatten_optimizer(
-    optimizer: torch.optim.Optimizer,
-) -> tuple[dict[str, Tensor], list[dict[str, Any]], dict[str, Any]]:
-    """An optimizer's state as named tensors, its groups without parameters, and its plain values."""
-    whole = optimizer.state_dict()
+def flatten_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimiser's state by parameter name: its tensors, flat, and the rest as plain values."""
     tensors, plain = {}, {}
-    for index, values in whole["state"].items():
+    for parameter, values in state["state"].items():
         for key, value in values.items():
-            (tensors if isinstance(value, Tensor) else plain)[f"{index}.{key}"] = value
-    return tensors, whole["param_groups"], plain
+            (tensors if isinstance(value, Tensor) else plain)[f"{parameter}{JOINT}{key}"] = value
+    return tensors, {"groups": state["param_groups"], "values": plain}
 
 
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]], plain: dict[str, Any]
-) -> None:
+def unflatten_optimizer(tensors: dict[str, Tensor], plain: dict[str, Any]) -> dict[str, Any]:
     """Undo `flatten_optimizer`."""
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in {**tensors, **plain}.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    state: dict[str, dict[str, Any]] = {}
+    for name, value in {**tensors, **plain["values"]}.items():
+        parameter, key = name.split(JOINT)
+        state.setdefault(parameter, {})[key] = value
+    return {"state": state, "param_groups": plain["groups"]}

@@ -21,23 +21,43 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Images, with captions where there are some."""
+class SourceConfig:
+    """Where images are, with captions where there are some."""
 
-    path: str = ""  # a folder of images (captions in .txt beside them) or a Parquet table
+    # A folder of images; Parquet tables; tar shards, local, http(s):// or pipe:, with globs and {000..127};
+    # hf:NAME for a Hugging Face dataset, or a folder that its save_to_disk wrote.
+    path: str = ""
+    split: str = "train"  # of a Hugging Face dataset
     image_column: str = "image"
     caption_column: str = "captions"  # text, or a list of texts of which one is drawn each time
+    stream: bool = False  # read Parquet and hf: in order, by row group or shard; tar shards always are
+    weight: float = 1.0  # in a mixture, this source's share of the images
+
+
+@dataclass(frozen=True)
+class DataConfig(SourceConfig):
+    """One source, or a mixture of several, and how they are read."""
+
+    sources: tuple[SourceConfig, ...] = ()  # [[data.sources]]: a mixture, instead of data.path
     flip: bool = False  # mirror half of the images; leave off where captions tell left from right
     workers: int = 0
+    shuffle_chunk: int = 1000  # samples of a stream that are held, encoded, and shuffled among themselves
+    max_bad_share: float = 0.05  # more broken samples than this end the run
+    validation: str = ""  # images for sample grids and scores, any source; the training images if empty
+
+    @property
+    def all_sources(self) -> tuple[SourceConfig, ...]:
+        return self.sources or (self,)
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
     """The denoising loss and what is drawn at random around it."""
 
-    tail_drop: Literal["uniform", "log", "off"] = "uniform"  # law of the number of kept tokens
+    tail_drop: Literal["uniform", "square", "log", "off"] = "uniform"  # law of the number of kept tokens
     caption_share: float = 0.5  # of images trained as [v, c]; the others as v alone
     caption_tokens: int = 32  # images with a caption keep at most 75 - this many tokens
+    noise_from: float = 0.0  # so large a share of the noise levels, the faintest, is left out: they teach tokens little
     min_snr_gamma: float = 0.0  # 0: the plain loss; 5: min-SNR weighting (arXiv 2303.09556)
 
 
@@ -56,14 +76,19 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How long, how large, and what is written when."""
+    """How long, how large, on what, and what is written when."""
 
     out: str = "out"
     steps: int = 300_000
-    batch_size: int = 32
+    batch_size: int = 32  # images a step, of all processes together: the recipe's, whatever the hardware
+    micro_batch: int = 0  # images a process takes at once; the rest of its part is accumulated. 0: all
     seed: int = 0
     device: str = "auto"
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # every process has the whole encoder, or a shard (FSDP2)
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    gradient_checkpointing: bool = False  # of the frozen denoiser and the tower: less memory, a third slower
+    compile: bool = False  # the frozen denoiser and the encoder, by torch.compile
+    tf32: bool = True
     threads: int = 0  # CPU threads; 0 leaves torch's own choice
     log_every: int = 50
     sample_every: int = 1000
@@ -86,10 +111,16 @@ class TrainConfig:
             raise InputError("config: model.base is missing; name the frozen model's folder or hub id")
         if not (self.model.tower or self.model.encoder):
             raise InputError("config: model.tower is missing; name a vision model's folder or hub id")
-        if not self.data.path:
-            raise InputError("config: data.path is missing; name a folder of images or a Parquet table")
+        if self.data.path and self.data.sources:
+            raise InputError("config: data.path and data.sources are both given; keep one of them")
+        if not all(source.path for source in self.data.all_sources):
+            raise InputError("config: data.path is missing; name a folder of images, tables or shards")
+        if not all(source.weight > 0 for source in self.data.all_sources):
+            raise InputError("config: data.sources: expected weights over 0; leave out a source that is not wanted")
         for name, value in (("run.steps", self.run.steps), ("run.batch_size", self.run.batch_size)):
             if value < 1:
                 raise InputError(f"config: {name}: expected at least 1, got {value}")
+        if not 0 <= self.objective.noise_from < 1:
+            raise InputError(f"config: objective.noise_from: expected 0 to under 1, got {self.objective.noise_from}")
         if not 0 <= self.objective.caption_share <= 1:
             raise InputError(f"config: objective.caption_share: expected 0 to 1, got {self.objective.caption_share}")

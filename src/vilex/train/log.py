@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -10,15 +11,17 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 class Log:
-    """Means since the last line, to `log.jsonl` and TensorBoard; pictures to `samples/`."""
+    """Means since the last line, to `log.jsonl` and TensorBoard; pictures to `samples/`.
 
-    def __init__(self, out: Path, step: int):
-        self.out, self.path = out, out / "log.jsonl"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = self.path.read_text().splitlines() if self.path.is_file() else []
-        kept = [line for line in kept if json.loads(line)["step"] <= step]
-        self.path.write_text("".join(line + "\n" for line in kept))
-        self.board = SummaryWriter(out / "tensorboard", purge_step=step or None)
+    Of several processes all add up values, but only the one with `write` touches files.
+    """
+
+    def __init__(self, out: Path, step: int, write: bool = True):
+        self.out, self.path, self.board = out, out / "log.jsonl", None
+        if write:
+            out.mkdir(parents=True, exist_ok=True)
+            self._forget_after(step)
+            self.board = SummaryWriter(out / "tensorboard", purge_step=step or None)
         self._reset()
 
     def add(self, values: dict[str, float], images: int) -> None:
@@ -28,16 +31,22 @@ class Log:
             self.sums[name] = total + value, count + 1
         self.images += images
 
-    def write(self, step: int) -> None:
-        row = {name: total / count for name, (total, count) in self.sums.items()}
+    def write(self, step: int, sums: list[dict[str, tuple[float, int]]] | None = None) -> None:
+        """One line of means; `sums`, if given, are those of all processes."""
+        merged: dict[str, list[tuple[float, int]]] = {}
+        for part in sums or [self.sums]:
+            for name, pair in part.items():
+                merged.setdefault(name, []).append(pair)
+        row = {name: sum(t for t, _ in pairs) / sum(n for _, n in pairs) for name, pairs in merged.items()}
         row["images_per_second"] = self.images / (time.perf_counter() - self.since)
+        self._reset()
+        if not self.board:
+            return
+        short = {name: float(f"{value:.6g}") for name, value in row.items()}
         with self.path.open("a") as file:
-            file.write(
-                json.dumps({"step": step, **{name: float(f"{value:.6g}") for name, value in row.items()}}) + "\n"
-            )
+            file.write(json.dumps({"step": step, **short}) + "\n")
         for name, value in row.items():
             self.board.add_scalar(name, value, step)
-        self._reset()
 
     def picture(self, step: int, image: Image.Image) -> None:
         folder = self.out / "samples"
@@ -46,12 +55,28 @@ class Log:
         pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, 3)
         self.board.add_image("samples", pixels, step, dataformats="HWC")
 
+    def note(self, step: int, lines: list[str]) -> None:
+        """What went wrong and was left out, to `skipped.jsonl`."""
+        if not (lines and self.board):
+            return
+        with (self.out / "skipped.jsonl").open("a") as file:
+            file.writelines(json.dumps({"step": step, "skipped": line}) + "\n" for line in lines)
+
+    def _forget_after(self, step: int) -> None:
+        """Drop the lines of steps that will be done again, and half a line of a run that was killed."""
+        lines = []
+        for line in self.path.read_text().splitlines() if self.path.is_file() else []:
+            with suppress(ValueError):
+                if json.loads(line)["step"] <= step:
+                    lines.append(line + "\n")
+        aside = self.path.with_suffix(".tmp")
+        aside.write_text("".join(lines))
+        aside.replace(self.path)
+
     def _reset(self) -> None:
         self.sums: dict[str, tuple[float, int]] = {}
         self.images, self.since = 0, time.perf_counter()
 
-    def __enter__(self) -> "Log":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.board.close()
+    def close(self) -> None:
+        if self.board:
+            self.board.close()

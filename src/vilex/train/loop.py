@@ -1,14 +1,14 @@
-"""The training loop: data, objective, step, log, sample, save, resume."""
+"""The training loop: batch, step, log, look, save; and everything needed to go on where it stopped."""
 
+import copy
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,26 +16,36 @@ from torch import Tensor
 
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.grid import grid
-from vilex.images import square
-from vilex.lexicon import VisualLexicon
 from vilex.quiet import quiet_loading
 from vilex.t2i import load_t2i
-from vilex.t2i.files import fingerprint, resolve
+from vilex.t2i.files import resolve
 from vilex.train.checkpoint import (
     flatten_optimizer,
     list_checkpoints,
     load_checkpoint,
-    restore_optimizer,
     save_checkpoint,
+    unflatten_optimizer,
 )
 from vilex.train.config import TrainConfig
-from vilex.train.data import Batch, make_loader, open_dataset
+from vilex.train.data import Batch, make_loader, open_sources
+from vilex.train.data.streamed import Place
+from vilex.train.engine import Engine, shard_like, whole
 from vilex.train.health import loss_by_kept, loss_by_noise
+from vilex.train.judge import Judge
 from vilex.train.log import Log
+from vilex.train.models import new_encoder
 from vilex.train.objective import DenoisingObjective
-from vilex.train.optim import make_optimizer, make_schedule
+from vilex.train.optim import choose_trained, make_optimizer, make_schedule
+from vilex.train.plan import advise
+from vilex.train.stop import StopSignal
 from vilex.train.toml import to_dict
+
+BAD_GRACE = 100  # images seen before the share of broken ones is judged
+
+# Settings that a run may change when it goes on; all others would make it another run.
+FREE = {"run.out", "run.device", "run.threads", "run.log_every", "run.sample_every", "run.sample_images"}
+FREE |= {"run.save_every", "run.keep", "run.micro_batch", "run.parallel", "run.gradient_checkpointing"}
+FREE |= {"run.compile", "data.workers", "data.max_bad_share", "data.validation"}
 
 
 class Training:
@@ -44,27 +54,32 @@ class Training:
     def __init__(self, config: TrainConfig):
         config.check()
         self.config, self.out = config, Path(config.run.out)
-        if config.run.threads:
-            torch.set_num_threads(config.run.threads)
-        self.accelerator = Accelerator(cpu=config.run.device == "cpu", mixed_precision=config.run.mixed_precision)
+        self.engine = Engine(config.run)
         torch.manual_seed(config.run.seed)
         base = resolve(config.model.base)
         with quiet_loading():
-            self.t2i = load_t2i(base, getattr(torch, config.model.frozen_dtype)).to(self.accelerator.device)
-            self.encoder = new_encoder(config, self.t2i.width, base)
+            self.t2i = load_t2i(base, getattr(torch, config.model.frozen_dtype)).to(self.engine.device)
+            self.bare = new_encoder(config, self.t2i.width, base)
         if not config.model.encoder:
-            self.encoder.pooler.match_vocabulary(self.t2i.vocabulary)
+            self.bare.pooler.match_vocabulary(self.t2i.vocabulary)
         self.vocabulary_norm = self.t2i.vocabulary.float().norm(dim=1).mean().item()
-        self.dataset = open_dataset(config.data)
-        self.optimizer = make_optimizer(self.encoder, config.optim)
-        self.schedule = make_schedule(self.optimizer, config.optim, config.run.steps)
-        self.encoder, self.optimizer = self.accelerator.prepare(self.encoder, self.optimizer)
-        self.generator = torch.Generator().manual_seed(config.run.seed)
-        self.objective = DenoisingObjective(self.t2i, config.objective, self.generator)
-        self.parameters = [p for p in self.encoder.parameters() if p.requires_grad]
+        if config.run.gradient_checkpointing:
+            self.t2i.unet.enable_gradient_checkpointing()
+            self.bare.tower.gradient_checkpointing_enable()
+        choose_trained(self.bare, config.optim)
+        self.sources = open_sources(config.data)
+        self.encoder = self.engine.prepare(self.bare)
+        self.optimizer = self.engine.prepare_optimizer(make_optimizer(self.bare, config.optim))
+        self.schedule = make_schedule(self.engine.optimizer, config.optim, config.run.steps)
+        self.objective = DenoisingObjective(self.t2i, config.objective, config.run.seed)
+        self.parameters = [p for p in self.bare.parameters() if p.requires_grad]
         self.ema = EMAModel(self.parameters, decay=config.optim.ema_decay, use_ema_warmup=True, power=0.75)
-        self.step = 0
+        self.step, self.places, self.counted = 0, {}, Counter(seen=0, bad=0)
         self.resume()
+        self.counted_before = self.counted.copy()
+        if config.run.compile:
+            self.t2i.unet.compile()
+            self.encoder.compile()
 
     def resume(self) -> None:
         """Load the newest checkpoint below `run.out`, if there is one.
@@ -77,120 +92,113 @@ class Training:
             return
         tensors, state = load_checkpoint(found[-1])
         _refuse_other_settings(state["config"], json.loads(json.dumps(to_dict(self.config))), self.out)
-        self._bare_encoder.load_state_dict(tensors["encoder"])
-        restore_optimizer(self.optimizer, tensors.get("optimizer", {}), state["groups"], state["plain"])
-        self.schedule.load_state_dict({**state["schedule"], "lr_lambdas": [None] * len(state["groups"])})
-        self.ema.shadow_params = [tensors["ema"][str(i)].to(p.device) for i, p in enumerate(self.parameters)]
+        self.engine.load_encoder_state(tensors["encoder"])
+        self.engine.load_optimizer_state(unflatten_optimizer(tensors.get("optimizer", {}), state["optimizer"]))
+        self.engine.load_scaler_state(state["scaler"])
+        self.schedule.load_state_dict({**state["schedule"], "lr_lambdas": [None] * len(self.schedule.lr_lambdas)})
+        self.ema.shadow_params = [shard_like(tensors["ema"][str(i)], p) for i, p in enumerate(self.parameters)]
         self.ema.optimization_step = state["ema_step"]
-        self.generator.set_state(tensors["random"]["generator"])
-        self.step = state["step"]
+        self.counted, self.step = Counter(state["counted"]), state["step"]
+        readers = max(1, self.config.data.workers)
+        if state["places"] and state["readers"] != [self.engine.world, readers]:
+            before = " processes x ".join(map(str, state["readers"]))
+            raise InputError(
+                f"{self.out}: its streams were read by {before} workers, now by {self.engine.world} x {readers}; "
+                "go on with as many"
+            )
+        own = [item for item in state["places"] if item[1] // readers == self.engine.rank]
+        self.places = {(source, lane): Place(**place) for source, lane, place in own}
 
-    def save(self) -> Path:
-        """Write a checkpoint of this very moment."""
-        optimizer, groups, plain = flatten_optimizer(self.optimizer)
+    def save(self) -> None:
+        """Write a checkpoint of this very moment. All processes must call it together."""
+        optimizer, plain = flatten_optimizer(self.engine.optimizer_state())
         tensors = {
-            "encoder": self._bare_encoder.state_dict(),
+            "encoder": self.engine.encoder_state(),
             "optimizer": optimizer,
-            "ema": {str(i): value for i, value in enumerate(self.ema.shadow_params)},
-            "random": {"generator": self.generator.get_state()},
+            "ema": {str(i): whole(value) for i, value in enumerate(self.ema.shadow_params)},
         }
+        places = [item for part in self.engine.gather(self.places) for item in part.items()]
         state = {
             "config": to_dict(self.config),
-            "groups": groups,
-            "plain": plain,
+            "optimizer": plain,
+            "scaler": self.engine.scaler_state(),
             "schedule": {key: value for key, value in self.schedule.state_dict().items() if key != "lr_lambdas"},
             "ema_step": self.ema.optimization_step,
-            "base_sha256": self._bare_encoder.config.base_sha256,
+            "places": [[source, lane, asdict(place)] for (source, lane), place in sorted(places)],
+            "readers": [self.engine.world, max(1, self.config.data.workers)],
+            "counted": dict(self.counted),
+            "base_sha256": self.bare.config.base_sha256,
         }
-        return save_checkpoint(self.out / "checkpoints", self.step, tensors, state, self.config.run.keep)
+        if self.engine.main:
+            save_checkpoint(self.out / "checkpoints", self.step, tensors, state, self.config.run.keep)
+        self.engine.wait()
 
     def update(self, batch: Batch) -> dict[str, Any]:
-        """One step of the optimiser; returns values for the log."""
-        batch.pixels, batch.pixel_values = (x.to(self.accelerator.device) for x in (batch.pixels, batch.pixel_values))
-        with self.accelerator.autocast():
-            loss, seen = self.objective(self.encoder, self.config.model.num_tokens, batch)
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"step {self.step}: the loss is {loss.item()}; lower optim.pooler_lr or raise warmup_steps"
-            )
-        self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.optim.clip_norm)
+        """One step of the optimiser on this process's part of a batch; returns values for the log."""
+        run, engine = self.config.run, self.engine
+        parts = list(batch.split(run.micro_batch or len(batch)))
+        total, all_seen = 0.0, []
+        for i, part in enumerate(parts):
+            last = i == len(parts) - 1
+            if last:
+                loss, seen = self._forward_backward(part, len(part) / len(batch))
+            else:
+                with engine.accumulating():
+                    loss, seen = self._forward_backward(part, len(part) / len(batch))
+            total += loss
+            all_seen.append(seen)
+        norm = engine.clip(self.parameters, self.config.optim.clip_norm)
         rate = self.schedule.get_last_lr()[-1]
         self.optimizer.step()
-        self.schedule.step()
+        if not engine.skipped:
+            self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.config.optim.ema_decay:
             self.ema.step(self.parameters)
         self.step += 1
-        return {
-            "loss": loss.item(),
-            "grad_norm": float(norm),
-            "pooler_lr": rate,
-            "token_norm": seen["tokens"].norm(dim=-1).mean().item() / self.vocabulary_norm,
-            "kept_tokens": seen["keep"].float().mean().item(),
-            **loss_by_noise(seen["loss"], seen["t"], self.objective.noise_schedule.config.num_train_timesteps),
-            **loss_by_kept(seen["loss"], seen["keep"]),
-        }
+        self.places.update(batch.places)
+        seen = {name: torch.cat([part[name] for part in all_seen]) for name in ("loss", "t", "keep", "token_norm")}
+        values = {"loss": total, "grad_norm": norm, "pooler_lr": rate}
+        if len(seen["loss"]):
+            values |= {
+                "token_norm": seen["token_norm"].mean().item() / self.vocabulary_norm,
+                "kept_tokens": seen["keep"].float().mean().item(),
+                **loss_by_noise(seen["loss"], seen["t"], self.objective.noise_schedule.config.num_train_timesteps),
+                **loss_by_kept(seen["loss"], seen["keep"]),
+            }
+        return values
 
-    @contextmanager
-    def averaged(self) -> Iterator[ViLexEncoder]:
-        """The encoder with its averaged weights, for a while."""
-        if not self.config.optim.ema_decay:
-            yield self._bare_encoder
-            return
-        self.ema.store(self.parameters)
-        self.ema.copy_to(self.parameters)
-        try:
-            yield self._bare_encoder
-        finally:
-            self.ema.restore(self.parameters)
+    def _forward_backward(self, part: Batch, share: float) -> tuple[float, dict[str, Tensor]]:
+        part.pixels, part.pixel_values = part.pixels.to(self.engine.device), part.pixel_values.to(self.engine.device)
+        with self.engine.autocast():
+            loss, seen = self.objective(self.encoder, self.config.model.num_tokens, part)
+        loss = loss * share
+        self.engine.backward(loss)
+        seen["token_norm"] = seen.pop("tokens").float().norm(dim=-1).mean(1)
+        return loss.item(), seen
 
-    def sample_grid(self) -> Image.Image:
-        """Fixed training images, each as source | 1 | 4 | 16 | n tokens."""
-        indices = [i * len(self.dataset) // self.config.run.sample_images for i in range(self.config.run.sample_images)]
-        sources = [square(self.dataset[i].image, self.t2i.image_size) for i in indices]
-        n = self.config.model.num_tokens
-        columns = {"source": sources}
-        with self.averaged() as encoder:
-            lexicon = VisualLexicon(encoder, self.t2i)
-            for count in sorted({min(count, n) for count in (1, 4, 16, n)}):
-                columns[f"{count}"] = lexicon.reconstruct(sources, count, steps=20)
-        return grid([list(row) for row in zip(*columns.values(), strict=True)], list(columns))
+    def averaged_encoder(self) -> ViLexEncoder:
+        """A copy of the whole encoder with its averaged weights. All processes must call it together."""
+        state = self.engine.encoder_state()
+        if self.config.optim.ema_decay:
+            names = [name for name, p in self.bare.named_parameters() if p.requires_grad]
+            state |= {name: whole(value) for name, value in zip(names, self.ema.shadow_params, strict=True)}
+        encoder = ViLexEncoder(copy.deepcopy(self.bare.config)).to(self.engine.device)
+        encoder.load_state_dict(state)
+        return encoder.eval()
 
     def export(self) -> Path:
         """Write the (averaged) encoder as a model folder: config.json and model.safetensors."""
-        folder = self.out / "encoder"
-        with self.averaged() as encoder:
-            encoder.config.training = {
-                "steps": self.step,
-                "images": self.step * self.config.run.batch_size,
-                "config": to_dict(self.config),
-            }
+        folder, encoder = self.out / "encoder", self.averaged_encoder()
+        encoder.config.training = {
+            "steps": self.step,
+            "images": self.step * self.config.run.batch_size,
+            "config": to_dict(self.config),
+        }
+        if self.engine.main:
             encoder.save_pretrained(folder, safe_serialization=True)
+        self.engine.wait()
         return folder
-
-    @property
-    def _bare_encoder(self) -> ViLexEncoder:
-        return self.accelerator.unwrap_model(self.encoder)
-
-
-def new_encoder(config: TrainConfig, width: int, base: Path) -> ViLexEncoder:
-    """The encoder to train: a given one, or a pre-trained tower under a new pooler."""
-    settings = config.model
-    recorded = {"base_model": settings.base, "base_sha256": fingerprint(base)}
-    if settings.encoder:
-        encoder = ViLexEncoder.from_pretrained(resolve(settings.encoder), use_safetensors=True, dtype=torch.float32)
-        encoder.config.update(recorded)
-        return encoder
-    return ViLexEncoder.from_tower(
-        settings.tower,
-        width=width,
-        num_tokens=settings.num_tokens,
-        blocks=settings.blocks,
-        heads=settings.heads,
-        mlp_ratio=settings.mlp_ratio,
-        **recorded,
-    )
 
 
 def train(config: TrainConfig, quiet: bool = False) -> Path:
@@ -199,72 +207,124 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
     SIGINT and SIGTERM end the run after the step in hand, with a checkpoint; the same command goes on.
     """
     training = Training(config)
-    run = config.run
-    training.out.mkdir(parents=True, exist_ok=True)
-    (training.out / "config.json").write_text(json.dumps(to_dict(config), indent=2))
+    run, engine = config.run, training.engine
     loader = make_loader(
-        training.dataset,
+        training.sources,
         config.data,
         batch_size=run.batch_size,
         seed=run.seed,
         start=training.step,
         steps=run.steps,
         image_size=training.t2i.image_size,
-        preprocess=_on_cpu(training.encoder.preprocess),
+        preprocess=_on_cpu(training.bare),
+        rank=engine.rank,
+        world=engine.world,
+        places=training.places,
     )
-    stop = _StopSignal()
-    log = Log(training.out, training.step)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with stop, log, Progress(*columns, disable=quiet) as progress:
-        task = progress.add_task("training", total=run.steps, completed=training.step)
+    judge = Judge(config, training.t2i) if run.sample_every and engine.main else None
+    with StopSignal() as stop, Reporter(training, quiet) as report:
         for batch in loader:
-            values = training.update(batch)
-            log.add(values, run.batch_size)
-            progress.update(task, completed=training.step, description=f"loss {values['loss']:.4f}")
+            values = _update(training, batch)
+            signals = (stop.asked, not math.isfinite(values["loss"]), len(batch.bad))
+            stopping, diverged, bad = engine.sum([float(signal) for signal in signals])
+            if diverged:
+                raise InputError(
+                    f"step {training.step}: the loss is no number; lower optim.pooler_lr or raise warmup_steps"
+                )
+            report.step(values, batch, int(bad))
             last = training.step == run.steps
-            if training.step % run.log_every == 0 or last:
-                log.write(training.step)
             if run.sample_every and (training.step % run.sample_every == 0 or last):
-                log.picture(training.step, training.sample_grid())
-            if training.step % run.save_every == 0 or last or stop.asked:
+                encoder = training.averaged_encoder()
+                if judge:
+                    report.look(*judge.look(encoder))
+            if training.step % run.log_every == 0 or last:
+                report.write()
+            if training.step % run.save_every == 0 or last or stopping:
                 training.save()
-            if stop.asked:
+            if stopping:
                 raise InputError(f"stopped at step {training.step} of {run.steps}; the same command goes on from there")
+            _refuse_bad_data(training, report.examples)
     return training.export()
 
 
-class _StopSignal:
-    """Turns SIGINT and SIGTERM into a wish that the loop grants after its step."""
+class Reporter:
+    """Log files, progress bar and the count of broken images; the first process alone writes."""
 
-    def __enter__(self) -> "_StopSignal":
-        self.asked = False
-        self.before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    def __init__(self, training: Training, quiet: bool):
+        self.training, self.engine, self.examples = training, training.engine, []
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, disable=quiet or not self.engine.main)
+
+    def __enter__(self) -> "Reporter":
+        out, config = self.training.out, self.training.config
+        if self.engine.main:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "config.json").write_text(json.dumps(to_dict(config), indent=2))
+        self.log = Log(out, self.training.step, write=self.engine.main)
+        self.progress.start()
+        self.task = self.progress.add_task("training", total=config.run.steps, completed=self.training.step)
         return self
 
-    def _ask(self, *_: object) -> None:
-        self.asked = True
+    def step(self, values: dict[str, float], batch: Batch, bad: int) -> None:
+        """A step's values; `bad`: broken images of all processes together."""
+        self.training.counted.update(seen=self.training.config.run.batch_size, bad=bad)
+        if bad:
+            lines = [line for part in self.engine.gather(batch.bad) for line in part]
+            self.log.note(self.training.step, lines)
+            self.examples = [*lines, *self.examples][:3]
+        self.log.add(values, self.training.config.run.batch_size)
+        self.progress.update(self.task, completed=self.training.step, description=f"loss {values['loss']:.4f}")
+
+    def look(self, picture: Image.Image, scores: dict[str, float]) -> None:
+        self.log.picture(self.training.step, picture)
+        self.log.add(scores, 0)
+
+    def write(self) -> None:
+        self.log.add({"skipped": self.training.counted["bad"]}, 0)
+        self.log.write(self.training.step, self.engine.gather(self.log.sums))
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+        self.progress.stop()
+        self.log.close()
 
 
-def _on_cpu(preprocess):
+def _update(training: Training, batch: Batch) -> dict[str, Any]:
+    """A step; where memory runs out, an InputError that says what would help."""
+    try:
+        return training.update(batch)
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; CPUs only say so
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
+        short = f"step {training.step + 1}: {advise(training.config, training.engine.world)}"
+    raise InputError(short)
+
+
+def _refuse_bad_data(training: Training, examples: list[str]) -> None:
+    """Too many broken images since this process began end it, with a checkpoint."""
+    seen, bad = (training.counted[name] - training.counted_before[name] for name in ("seen", "bad"))
+    limit = training.config.data.max_bad_share
+    if bad > limit * max(seen, BAD_GRACE):
+        training.save()
+        raise InputError(
+            f"step {training.step}: {bad} of {seen} images are broken, more than data.max_bad_share = {limit}; "
+            f"mend or remove them, and go on with the same command; the last ones: {'; '.join(examples)}"
+        )
+
+
+def _on_cpu(encoder: ViLexEncoder):
     """Data is prepared on the CPU whatever device the encoder is on."""
 
     def prepare(images: list[Image.Image]) -> Tensor:
-        return preprocess(images).cpu().float()
+        return encoder.preprocess(images).cpu().float()
 
     return prepare
 
 
 def _refuse_other_settings(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
-    free = {"run.out", "run.device", "run.threads", "run.log_every", "run.sample_every", "run.sample_images"}
-    free |= {"run.save_every", "run.keep", "data.workers"}
     for section, values in now.items():
         for key, value in values.items():
             name = f"{section}.{key}"
-            if name not in free and before.get(section, {}).get(key) != value:
+            if name not in FREE and before.get(section, {}).get(key) != value:
                 raise InputError(
                     f"{out}: holds a run with {name} = {before.get(section, {}).get(key)!r}, not {value!r}; "
                     "give another run.out, or the same settings to resume"

@@ -1,7 +1,9 @@
 """The objective: an autoencoder whose decoder is the frozen model's denoising loss (ViLex, section 3.2)."""
 
 import warnings
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
@@ -14,21 +16,53 @@ from vilex.train.config import ObjectiveConfig
 from vilex.train.data import Batch
 
 
-def tail_drop(batch: int, num_tokens: int, law: str, generator: torch.Generator) -> Tensor:
+def tail_drop(chance: Tensor, num_tokens: int, law: str) -> Tensor:
     """How many leading tokens each image keeps (TailDrop).
 
-    `uniform` draws k from 1..n; `log` draws its logarithm evenly, so short codes are trained as
-    often as long ones; `off` keeps all.
+    `uniform` spreads k over 1..n; `square` spreads its root evenly and `log` its logarithm, so short codes
+    come more often; `off` keeps all.
 
+    Args:
+        chance: [B], uniform in 0..1.
     Returns:
-        [batch], 1 <= k <= num_tokens.
+        [B], 1 <= k <= num_tokens.
     """
     if law == "off":
-        return torch.full((batch,), num_tokens)
-    chance = torch.rand(batch, generator=generator)
+        return torch.full(chance.shape, num_tokens)
     if law == "uniform":
         return 1 + (chance * num_tokens).long().clamp_max(num_tokens - 1)
+    if law == "square":
+        return 1 + (chance**2 * num_tokens).long().clamp_max(num_tokens - 1)
     return torch.exp(chance * torch.log(torch.tensor(num_tokens + 1.0))).long().clamp(1, num_tokens)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What is drawn at random for each image of a batch.
+
+    Attributes:
+        noise: [B, ...] standard normal, in the latents' shape.
+        t, keep, caption: [B] uniform in 0..1; they settle noise level, kept tokens and caption dropout.
+    """
+
+    noise: Tensor
+    t: Tensor
+    keep: Tensor
+    caption: Tensor
+
+
+def draw(visits: Tensor, shape: torch.Size, seed: int) -> Draw:
+    """Randomness by visit: the same whichever process meets the image, and in which batch.
+
+    Args:
+        visits: [B], each image's number in the run. shape: of one image's latents.
+    """
+    generator, noises, chances = torch.Generator(), [], []
+    for visit in visits.tolist():
+        generator.manual_seed(int(np.random.SeedSequence((seed, 3, visit)).generate_state(1)[0]))
+        chances.append(torch.rand(3, generator=generator))
+        noises.append(torch.randn(shape, generator=generator))
+    return Draw(torch.stack(noises), *torch.stack(chances).unbind(1))
 
 
 def condition_on(t2i: FrozenT2I, tokens: Tensor, keep: Tensor, captions: list[str]) -> Condition:
@@ -53,11 +87,11 @@ class DenoisingObjective:
 
     Args:
         t2i: the frozen model. Its scheduler config sets noise levels and the target, eps or v.
-        generator: the only source of randomness: noise, timesteps, TailDrop, caption dropout.
+        seed: with the images' visit numbers, the only source of randomness.
     """
 
-    def __init__(self, t2i: FrozenT2I, config: ObjectiveConfig, generator: torch.Generator):
-        self.t2i, self.config, self.generator = t2i, config, generator
+    def __init__(self, t2i: FrozenT2I, config: ObjectiveConfig, seed: int):
+        self.t2i, self.config, self.seed = t2i, config, seed
         keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
         known = {key: t2i.scheduler_config[key] for key in keys if key in t2i.scheduler_config}
         self.noise_schedule = DDPMScheduler(**known)
@@ -66,32 +100,33 @@ class DenoisingObjective:
             raise InputError(f"base model: prediction type '{self.kind}' is not supported; use an eps or v model")
 
     def __call__(self, encoder: nn.Module, num_tokens: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of one batch, and per-image values for the log: loss, timestep, kept tokens."""
-        device, count = batch.pixels.device, len(batch.pixels)
+        """The loss of one batch, a mean over all its places, of which broken samples add nothing.
+
+        Also values of each good image for the log: loss, timestep t, kept tokens, and the tokens themselves.
+        """
         with torch.no_grad():
             x0 = self.t2i.encode(batch.pixels)
-        noise = torch.randn(x0.shape, generator=self.generator).to(x0)
-        steps = self.noise_schedule.config.num_train_timesteps
-        t = torch.randint(0, steps, (count,), generator=self.generator).to(device)
+        drawn = draw(batch.visits, x0.shape[1:], self.seed)
+        noise = drawn.noise.to(x0)
+        level = self.config.noise_from + (1 - self.config.noise_from) * drawn.t
+        t = (level * self.noise_schedule.config.num_train_timesteps).long().to(x0.device)
         x_t = self.noise_schedule.add_noise(x0, noise, t)
-        captions, keep = self._draw(batch.captions, num_tokens)
+        captions, keep = self._keep(batch.captions, drawn, num_tokens)
         tokens = encoder(batch.pixel_values, int(keep.max())).tokens
         condition = condition_on(self.t2i, tokens.float(), keep, captions)
         prediction = self.t2i.predict(x_t, t, condition).float()
         target = noise if self.kind == "epsilon" else self.noise_schedule.get_velocity(x0, noise, t)
         losses = (prediction - target).square().mean((1, 2, 3))
-        return (losses * self._weights(t)).mean(), {
-            "loss": losses.detach(),
-            "t": t,
-            "keep": keep,
-            "tokens": tokens.detach(),
-        }
+        weights = self._weights(t) * batch.weights.to(t.device)
+        good = torch.nonzero(batch.weights > 0)[:, 0]
+        seen = {"keep": keep, "loss": losses.detach(), "t": t, "tokens": tokens.detach()}
+        return (losses * weights).mean(), {name: values[good.to(values.device)] for name, values in seen.items()}
 
-    def _draw(self, captions: list[str], num_tokens: int) -> tuple[list[str], Tensor]:
+    def _keep(self, captions: list[str], drawn: Draw, num_tokens: int) -> tuple[list[str], Tensor]:
         """Caption dropout and TailDrop; images that keep a caption leave it room."""
-        kept = torch.rand(len(captions), generator=self.generator) < self.config.caption_share
+        kept = drawn.caption < self.config.caption_share
         captions = [caption if keeps else "" for caption, keeps in zip(captions, kept.tolist(), strict=True)]
-        keep = tail_drop(len(captions), num_tokens, self.config.tail_drop, self.generator)
+        keep = tail_drop(drawn.keep, num_tokens, self.config.tail_drop)
         beside_words = max(1, self.t2i.positions - 2 - self.config.caption_tokens)
         limit = torch.tensor([beside_words if caption else num_tokens for caption in captions])
         return captions, torch.minimum(keep, limit)

@@ -1,4 +1,4 @@
-"""Adafactor with the paper's schedule, AdamW as the option, and the average of the weights."""
+"""What trains, Adafactor with the paper's schedule, AdamW as the option."""
 
 import torch
 from diffusers.optimization import get_cosine_schedule_with_warmup
@@ -8,18 +8,31 @@ from vilex.encoder import ViLexEncoder
 from vilex.train.config import OptimConfig
 
 
-def make_optimizer(encoder: ViLexEncoder, config: OptimConfig) -> torch.optim.Optimizer:
-    """Two groups with rates of their own: the tower's (1e-5 in the paper) and the pooler's (3e-4).
+def choose_trained(encoder: ViLexEncoder, config: OptimConfig) -> None:
+    """Let tower and pooler learn, unless their rate is 0, and only what a gradient reaches.
 
-    A rate of 0 freezes its part: no gradients are computed for it.
+    A tower may hold weights that its patches do not depend on (a mask token, the norm of the class
+    token). Optimisers would skip them anyway; DDP would wait for their gradients.
     """
-    groups = []
     for module, lr in ((encoder.tower, config.tower_lr), (encoder.pooler, config.pooler_lr)):
         module.requires_grad_(lr > 0)
-        if lr > 0:
-            groups.append({"params": list(module.parameters()), "lr": lr})
+    size = encoder.config.image_size
+    pixels = torch.zeros(1, 3, size, size, device=encoder.device, dtype=encoder.dtype)
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(encoder(pixels).tokens.sum(), trained, allow_unused=True)
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
+
+
+def make_optimizer(encoder: ViLexEncoder, config: OptimConfig) -> torch.optim.Optimizer:
+    """Two groups with rates of their own: the tower's (1e-5 in the paper) and the pooler's (3e-4)."""
+    groups = []
+    for module, lr in ((encoder.tower, config.tower_lr), (encoder.pooler, config.pooler_lr)):
+        if trained := [p for p in module.parameters() if p.requires_grad]:
+            groups.append({"params": trained, "lr": lr})
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+        fused = encoder.device.type != "meta"  # shapes alone have no fused kernels
+        return torch.optim.AdamW(groups, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=fused)
     return Adafactor(
         groups,
         lr=config.pooler_lr,

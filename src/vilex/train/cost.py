@@ -1,0 +1,161 @@
+"""What a training step costs: bytes and FLOPs on shapes alone, seconds on random weights of those shapes.
+
+On the meta device the very step that training takes runs without data, while every storage that it makes
+and frees is added up.
+"""
+
+import time
+import weakref
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from vilex.encoder import ViLexEncoder
+from vilex.t2i.stable_diffusion import StableDiffusion
+from vilex.train.config import TrainConfig
+from vilex.train.data import Batch
+from vilex.train.objective import DenoisingObjective
+from vilex.train.optim import make_optimizer
+
+PRECISION = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class LiveBytes(TorchDispatchMode):
+    """Adds up the storages made while it is on, as they come and go.
+
+    Attributes:
+        live, peak: bytes, now and at most.
+    """
+
+    def __enter__(self):
+        self.live, self.peak, self.known = 0, 0, weakref.WeakSet()
+        return super().__enter__()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        given = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                if id(storage) not in given and storage not in self.known:
+                    self._count(storage)
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        size = storage.nbytes()
+        self.known.add(storage)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.live -= size
+
+
+def count_step(
+    config: TrainConfig, t2i: StableDiffusion, encoder: ViLexEncoder, micro: int, processes: int
+) -> tuple[dict[str, int], int]:
+    """Bytes a device needs, by what for, and FLOPs of one micro-batch.
+
+    Args:
+        t2i, encoder: shapes on the meta device. micro: images a device takes at once.
+    """
+    shards = processes if config.run.parallel == "fsdp" else 1
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    fused = patch("torch.nn.functional.scaled_dot_product_attention", _fused_attention)
+    with fused, FlopCounterMode(display=False) as counter, LiveBytes() as step:
+        _forward_backward(config, t2i, encoder, micro, "meta")
+    gradients = sum(p.numel() * p.element_size() for p in trained)
+    optimizer = make_optimizer(encoder, config.optim)
+    optimizer.step()
+    held = [leaf for state in optimizer.state.values() for leaf in state.values() if isinstance(leaf, Tensor)]
+    memory = {
+        "frozen weights": sum(_bytes(module) for module in t2i.modules),
+        "trained weights": _bytes(encoder) // shards,
+        "gradients": gradients // shards,
+        "optimiser": sum(leaf.numel() * leaf.element_size() for leaf in held) // shards,
+        "average": (gradients if config.optim.ema_decay else 0) // shards,
+        "activations": max(0, step.peak - gradients),
+    }
+    encoder.zero_grad()
+    return memory, counter.get_total_flops()
+
+
+def _forward_backward(
+    config: TrainConfig, t2i: StableDiffusion, encoder: ViLexEncoder, micro: int, device: str
+) -> None:
+    objective = DenoisingObjective(t2i, config.objective, seed=0)
+    words = " ".join(["a"] * config.objective.caption_tokens)
+    pixels, size = t2i.image_size, encoder.config.image_size
+    batch = Batch(
+        torch.zeros(micro, 3, pixels, pixels, device=device),
+        torch.zeros(micro, 3, size, size, device=device),
+        [words] * micro,
+        visits=torch.arange(micro),
+        weights=torch.ones(micro),
+    )
+    precision = PRECISION[config.run.mixed_precision]
+    kind = "cpu" if device == "meta" else device.split(":")[0]
+    with torch.autocast(kind, precision, enabled=precision != torch.float32):
+        loss, _ = objective(encoder, config.model.num_tokens, batch)
+    loss.backward()
+
+
+def _fused_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **_) -> Tensor:
+    """Attention that never holds its matrix, as GPUs compute it; shapes alone would take the plain one."""
+    attend = torch.ops.aten._scaled_dot_product_efficient_attention
+    kept = torch.is_grad_enabled()
+    return attend(query, key, value, attn_mask, kept, dropout_p, is_causal, scale=scale)[0]
+
+
+def time_step(
+    config: TrainConfig,
+    t2i: StableDiffusion,
+    encoder: ViLexEncoder,
+    micro: int,
+    accumulate: int,
+    steps: int,
+    device: str,
+) -> float:
+    """Seconds of one step: its micro-batches and the optimiser's own, each the best of `steps`.
+
+    The shapes `t2i` and `encoder` get memory on `device` and random values.
+    """
+    for module in (*t2i.modules, encoder):
+        _fill(module, device)
+    optimizer = make_optimizer(encoder, config.optim)
+    parts, updates = [], []
+    for _ in range(steps + 1):
+        start = _now(device)
+        _forward_backward(config, t2i, encoder, micro, device)
+        middle = _now(device)
+        optimizer.step()
+        parts.append(middle - start)
+        updates.append(_now(device) - middle)
+        optimizer.zero_grad(set_to_none=True)
+    return min(parts[1:]) * accumulate + min(updates[1:])
+
+
+def _fill(module: nn.Module, device: str) -> None:
+    """Give a meta module memory and small random values."""
+    module.to_empty(device=device)
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                tensor.normal_(std=0.02)
+            else:
+                tensor.copy_(torch.arange(tensor.numel(), device=device).view(tensor.shape))  # position ids
+
+
+def _now(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))

@@ -1,0 +1,178 @@
+"""Processes, precision and sharding: one encoder trained by one device or many, hidden behind a few verbs.
+
+accelerate starts the processes and handles mixed precision and DDP; sharding is torch's own FSDP2
+(`fully_shard`), which runs on CPUs as well. Frozen parts are never wrapped: every process has its own,
+and no gradients of their weights exist.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from vilex.encoder import ViLexEncoder
+from vilex.encoder.pooler import PoolerBlock
+from vilex.errors import InputError
+from vilex.train.config import RunConfig
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+_PRECISION = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Engine:
+    """The processes of a run, started by nothing special, `accelerate launch` or `torchrun`.
+
+    Attributes:
+        rank, world: this process's number, and how many there are.
+        device: this process's own.
+    """
+
+    def __init__(self, run: RunConfig):
+        if run.threads:
+            torch.set_num_threads(run.threads)
+        if run.tf32:
+            torch.set_float32_matmul_precision("high")
+        self.sharded = run.parallel == "fsdp"
+        if self.sharded and run.mixed_precision == "fp16":
+            raise InputError("run.parallel: fsdp needs run.mixed_precision bf16 or no: fp16 scales losses by process")
+        self.accelerator = Accelerator(
+            cpu=run.device == "cpu",
+            mixed_precision=run.mixed_precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        )
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.device, self.precision = self.accelerator.device, _PRECISION[run.mixed_precision]
+
+    @property
+    def main(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def prepare(self, encoder: ViLexEncoder) -> nn.Module:
+        """The encoder on its device, ready to be called by all processes: sharded, replicated or as it is.
+
+        Call it before an optimiser is made: sharding replaces the parameters.
+        """
+        self.bare = encoder.to(self.device)
+        if not self.sharded:
+            self.encoder = self.accelerator.prepare_model(encoder)
+            return self.encoder
+        if self.world == 1:
+            raise InputError("run.parallel: fsdp shards over several processes; start with torchrun, or use ddp")
+        policy = MixedPrecisionPolicy(param_dtype=self.precision, cast_forward_inputs=False)
+        for module in list(encoder.modules()):
+            if _is_block(module):
+                fully_shard(module, mp_policy=policy)
+        self.encoder = fully_shard(encoder, mp_policy=policy)
+        return self.encoder
+
+    def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """The optimiser as it is, or under fp16's loss scaler."""
+        self.optimizer = optimizer
+        self.stepper = self.accelerator.prepare_optimizer(optimizer) if self._scaler else optimizer
+        return self.stepper
+
+    @contextmanager
+    def accumulating(self) -> Iterator[None]:
+        """Backward passes in here keep their gradients to this process; the next one outside shares all."""
+        if self.world == 1:
+            yield
+        elif self.sharded:
+            self.encoder.set_requires_gradient_sync(False)
+            yield
+            self.encoder.set_requires_gradient_sync(True)
+        else:
+            with self.encoder.no_sync():
+                yield
+
+    def autocast(self):
+        return self.accelerator.autocast() if self.precision else nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        self.accelerator.backward(loss)
+
+    def clip(self, parameters: list[nn.Parameter], limit: float) -> float:
+        """Clip the gradients' norm over all processes; returns what it was."""
+        if self._scaler:
+            self.accelerator.unscale_gradients()
+        norm = nn.utils.clip_grad_norm_(parameters, limit)
+        return float(whole(norm))
+
+    @property
+    def skipped(self) -> bool:
+        """Whether fp16's scaler found an overflow and left the last step out."""
+        return bool(self._scaler and self.accelerator.optimizer_step_was_skipped)
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Each number's sum over all processes."""
+        if self.world == 1:
+            return values
+        return self.accelerator.reduce(torch.tensor(values, device=self.device), "sum").tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """One plain value of each process, in order, for all of them."""
+        return gather_object([value]) if self.world > 1 else [value]
+
+    def wait(self) -> None:
+        self.accelerator.wait_for_everyone()
+
+    def encoder_state(self) -> dict[str, Tensor]:
+        """The encoder's whole state dict on the CPU. All processes must ask together."""
+        if not self.sharded:
+            return self.bare.state_dict()
+        return get_model_state_dict(self.encoder, options=_WHOLE)
+
+    def load_encoder_state(self, state: dict[str, Tensor]) -> None:
+        if not self.sharded:
+            self.bare.load_state_dict(state)
+        else:
+            set_model_state_dict(self.encoder, state, options=_WHOLE)
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """The optimiser's whole state, by parameter name, with its groups. All processes must ask together."""
+        return get_optimizer_state_dict(self.bare, self.optimizer, options=_WHOLE)
+
+    def load_optimizer_state(self, state: dict[str, Any]) -> None:
+        set_optimizer_state_dict(self.bare, self.optimizer, state, options=_WHOLE)
+
+    def scaler_state(self) -> dict[str, Any]:
+        return self._scaler.state_dict() if self._scaler else {}
+
+    def load_scaler_state(self, state: dict[str, Any]) -> None:
+        if self._scaler:
+            self._scaler.load_state_dict(state)
+
+    @property
+    def _scaler(self):
+        return self.accelerator.scaler
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor with all its shards. All processes must ask together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def shard_like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A whole tensor, sharded and placed as a parameter is."""
+    tensor = tensor.to(parameter.device)
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
+    return tensor
+
+
+def _is_block(module: nn.Module) -> bool:
+    """A transformer block, the unit of sharding: the pooler's own, or a layer of any transformers tower."""
+    return isinstance(module, PoolerBlock) or type(module).__name__.endswith(("EncoderLayer", "Dinov2Layer"))

@@ -1,0 +1,128 @@
+"""Real processes: two that share a run learn what one learns, and a run that is killed goes on."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vilex.train.checkpoint import list_checkpoints
+
+KILLS = int(os.environ.get("VILEX_KILLS", "3"))
+
+
+@pytest.fixture
+def run_toml(tmp_path, sd_folder, tower_folder, pictures):
+    """A debug run's TOML file; it writes to `run` beside it unless told otherwise."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for i, picture in enumerate(pictures):
+        picture.save(images / f"{i}.png")
+        (images / f"{i}.txt").write_text("a cat in snow")
+    path = tmp_path / "run.toml"
+    path.write_text(
+        f"""
+        [model]
+        base = "{sd_folder[2]}"
+        tower = "{tower_folder}"
+        num_tokens = 8
+        blocks = 2
+        heads = 4
+
+        [data]
+        path = "{images}"
+
+        [optim]
+        tower_lr = 1e-4
+        pooler_lr = 3e-3
+        warmup_steps = 4
+        ema_decay = 0.99
+
+        [run]
+        out = "{tmp_path / "run"}"
+        steps = 12
+        batch_size = 4
+        threads = 1
+        device = "cpu"
+        log_every = 1
+        sample_every = 0
+        save_every = 3
+        """
+    )
+    return path
+
+
+def start(toml, *overrides, processes=1):
+    launcher = (
+        [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    )
+    command = [sys.executable, *launcher, "-m", "vilex", "train", str(toml), *overrides, "--quiet"]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
+
+
+def losses(folder):
+    return [json.loads(line)["loss"] for line in Path(folder, "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_learn_what_one_learns(run_toml, tmp_path, parallel):
+    finish(start(run_toml, f"run.out={tmp_path / 'one'}"))
+    finish(start(run_toml, f"run.out={tmp_path / 'two'}", f"run.parallel={parallel}", processes=2))
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(one) == 12 and two == pytest.approx(one, rel=1e-3)
+    a, b = (load_file(tmp_path / name / "encoder" / "model.safetensors") for name in ("one", "two"))
+    assert a.keys() == b.keys()
+    difference = max((a[name] - b[name]).abs().max().item() for name in a)
+    moved = max((a[name]).abs().max().item() for name in a)
+    assert difference < 2e-3 * moved
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_weights(run_toml, tmp_path):
+    """`kill -9` at random moments; VILEX_KILLS=20 for a longer siege."""
+    finish(start(run_toml, f"run.out={tmp_path / 'whole'}", "run.steps=60"))
+    out, rng, lost = tmp_path / "killed", random.Random(0), []
+    for _ in range(KILLS):
+        process = start(run_toml, f"run.out={out}", "run.steps=60")
+        log, before = out / "log.jsonl", _logged(out)
+        while process.poll() is None and _logged(out) <= before:
+            time.sleep(0.02)  # until it trains
+        time.sleep(rng.uniform(0, 0.6))
+        if process.poll() is not None:
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        saved = list_checkpoints(out / "checkpoints")
+        lost.append(_logged(out) - (int(saved[-1].name.split("-")[1]) if saved else 0))
+        assert log.is_file()
+    assert lost and max(lost) <= 4  # three steps between checkpoints, and the one in hand
+    finish(start(run_toml, f"run.out={out}", "run.steps=60"))
+    whole, killed = (load_file(tmp_path / name / "encoder" / "model.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == killed.keys() and all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert losses(out) == losses(tmp_path / "whole")
+
+
+def _logged(out):
+    """The last step that a run logged."""
+    path = Path(out, "log.jsonl")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    steps = []
+    for line in lines:
+        try:
+            steps.append(json.loads(line)["step"])
+        except ValueError:
+            continue  # half a line, as a kill may leave it
+    return max(steps, default=0)
