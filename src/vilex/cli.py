@@ -36,12 +36,16 @@ Cfg = Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is 
 
 @app.command()
 def encode(
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Token file to write.")] = Path("tokens.safetensors"),
+    images: Annotated[list[Path] | None, typer.Argument(help="Image files.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder, tables, tar shards or hf:NAME, instead of files.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Token file to write; a folder of token shards with --data.")
+    ] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens an image; all by default.")] = None,
     model: Model = "nano",
     t2i: Base = None,
     device: Device = "cpu",
+    processes: Annotated[int, typer.Option(min=1, help="With --data on a CPU: processes that share it.")] = 1,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -49,6 +53,12 @@ def encode(
     from vilex.images import file_hash, load_each
     from vilex.tokens import save_tokens
 
+    if bool(images) == bool(data):
+        raise InputError("encode: expected image files, or --data with a folder, tables or shards")
+    if data:
+        _encode_collection(data, out or Path("tokens"), tokens, model, _devices(device, processes), quiet, as_json)
+        return
+    out = out or Path("tokens.safetensors")
     found = [path for path in images if path.is_file()]
     lexicon = _load(model, t2i, device, quiet or as_json) if found else None
     tokens_by_path, refused = {}, []
@@ -175,7 +185,11 @@ def reconstruct(
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what the run will take, and stop.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Of the plan: devices that share each step.")] = 1,
+    measure: Annotated[int, typer.Option(min=0, help="Of the plan: steps to time here, on random weights.")] = 2,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train an encoder on a frozen text-to-image model, or go on training."""
     from vilex.train.config import TrainConfig
@@ -183,6 +197,9 @@ def train(
 
     settings = load_toml(TrainConfig, config, overrides or [])
     settings.check()
+    if plan:
+        _plan(settings, processes, measure, quiet, as_json)
+        return
     from vilex.train.loop import train as run
 
     folder = run(settings, quiet)
@@ -201,6 +218,41 @@ def info(
     facts = lexicon.facts()
     text = "\n".join(f"{key:>16}  {value}" for key, value in facts.items())
     _print({"model": model, **facts}, text, False, as_json)
+
+
+def _encode_collection(
+    data: str, out: Path, tokens: int | None, model: str, devices: list[str], quiet: bool, as_json: bool
+) -> None:
+    from vilex.bulk import Job, encode_collection
+    from vilex.train.config import SourceConfig
+
+    count, refused = encode_collection(Job(SourceConfig(path=data), out, model, tokens), devices)
+    summary = {"folder": str(out), "model": model, "images": count, "refused": refused}
+    _print(summary, f"{count} image(s) -> {out}", quiet, as_json)
+    _refuse(refused)
+
+
+def _devices(device: str, processes: int) -> list[str]:
+    """`cuda` is every local GPU, a process each; a CPU is shared by as many as asked for."""
+    if device != "cuda":
+        return [device] * processes
+    import torch
+
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cuda"]
+
+
+def _plan(settings: Any, processes: int, measure: int, quiet: bool, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    import torch
+
+    from vilex.train.plan import describe, make_plan
+
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    device = automatic if settings.run.device == "auto" else settings.run.device
+    made = make_plan(settings, processes, measure, device)
+    text = "\n".join(f"{title:>10}  {line}" for title, line in describe(made).items())
+    _print({**asdict(made), "peak": made.peak}, text, quiet, as_json)
 
 
 def main() -> None:

@@ -1,0 +1,185 @@
+"""Whole collections to tokens: shards in, token shards out, on every local device, and on again after a stop.
+
+A stream's shard, or a run of rows of a source with random access, becomes one safetensors file. It is
+written aside and renamed, so what lies there is whole, and the same command does only what is missing.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vilex.encoder import ViLexEncoder
+from vilex.errors import InputError
+from vilex.lexicon import EMBEDDED
+from vilex.quiet import quiet_loading
+from vilex.t2i.files import check_safetensors, resolve, weights_hash
+from vilex.train.config import SourceConfig
+from vilex.train.data.example import Example
+from vilex.train.data.sources import Indexed, open_source
+from vilex.train.data.streamed import Stream, guarded
+
+FORMAT = "vilex-token-shard"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to encode, and how.
+
+    Attributes:
+        source: the images; see `SourceConfig.path`.
+        out: folder of the token shards.
+        model: embedded name, folder or hub id of the encoder.
+        num_tokens: kept of each image; all if None.
+        rows: a shard's images, where the source has no shards of its own.
+        batch_size: images encoded at once.
+    """
+
+    source: SourceConfig
+    out: Path
+    model: str = "nano"
+    num_tokens: int | None = None
+    rows: int = 1000
+    batch_size: int = 32
+
+
+@dataclass(frozen=True)
+class TokenShard:
+    """tokens: [N, n, d] in half precision; names: of the N images; refused: a line for each broken one.
+
+    origin: what makes it what it is: the encoder's hash, the tokens kept, the images.
+    """
+
+    tokens: Tensor
+    names: list[str]
+    refused: list[str]
+    origin: dict[str, Any]
+
+
+def encode_collection(job: Job, devices: list[str]) -> tuple[int, list[str]]:
+    """Encode what `job.out` does not hold yet, with one process a device.
+
+    Returns:
+        How many images its shards hold, and a line for each image or shard that was refused.
+    Raises:
+        InputError: the source or the model cannot be read, or the folder holds another model's shards.
+    """
+    job.out.mkdir(parents=True, exist_ok=True)
+    origin = _origin(job)
+    count = len(_parts(job, open_source(job.source)))
+    missing = [i for i in range(count) if not _is_done(_shard_path(job, i), origin)]
+    if len(devices) == 1:
+        _work(0, job, devices, missing)
+    else:
+        torch.multiprocessing.spawn(_work, (job, devices, missing), nprocs=len(devices))
+    shards = [load_shard(_shard_path(job, i)) for i in range(count)]
+    return sum(len(shard.names) for shard in shards), [line for shard in shards for line in shard.refused]
+
+
+def load_shard(path: str | Path) -> TokenShard:
+    """Read one token shard.
+
+    Raises:
+        InputError: the file is damaged or holds something else.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if FORMAT not in metadata:
+                raise InputError(f"{path}: no token shard; make one with `vilex encode --data`")
+            about = json.loads(metadata[FORMAT])
+            return TokenShard(file.get_tensor("tokens"), about["names"], about["refused"], about["origin"])
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: damaged token shard ({error}); remove it and encode again") from None
+
+
+def _work(rank: int, job: Job, devices: list[str], missing: list[int]) -> None:
+    """One device's share of the missing shards."""
+    folder = _folder(job)
+    with quiet_loading():
+        encoder = ViLexEncoder.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+    encoder, source, origin = encoder.to(devices[rank]).eval(), open_source(job.source), _origin(job)
+    parts = _parts(job, source)
+    for number in missing[rank :: len(devices)]:
+        _write(_shard_path(job, number), _encode(encoder, _read(source, parts[number]), job, origin))
+
+
+@torch.inference_mode()
+def _encode(
+    encoder: ViLexEncoder, examples: Iterator[Example | InputError], job: Job, origin: dict[str, Any]
+) -> TokenShard:
+    n = job.num_tokens or encoder.config.num_tokens
+    tokens, names, refused = [torch.empty(0, n, encoder.config.width, dtype=torch.half)], [], []
+    while batch := list(islice(examples, job.batch_size)):
+        good = [example for example in batch if isinstance(example, Example)]
+        refused += [str(example) for example in batch if not isinstance(example, Example)]
+        if good:
+            pixel_values = encoder.preprocess([example.image for example in good])
+            tokens.append(encoder(pixel_values, n).tokens.half().cpu())
+            names += [example.name for example in good]
+    return TokenShard(torch.cat(tokens), names, refused, origin)
+
+
+def _parts(job: Job, source: Indexed | Stream) -> list[int | range]:
+    """A stream's shards by number, or runs of rows."""
+    if not hasattr(source, "__len__"):
+        return list(range(len(source.shards)))
+    return [range(i, min(i + job.rows, len(source))) for i in range(0, len(source), job.rows)]
+
+
+def _read(source: Indexed | Stream, part: int | range) -> Iterator[Example | InputError]:
+    """A part's examples in order, and an InputError in the place of each broken one."""
+    samples = guarded(source, part) if isinstance(part, int) else (lambda i=i: source[i] for i in part)
+    for sample in samples:
+        try:
+            yield sample if isinstance(sample, InputError) else sample()
+        except InputError as error:
+            yield error
+
+
+def _write(path: Path, shard: TokenShard) -> None:
+    about = json.dumps({"origin": shard.origin, "names": shard.names, "refused": shard.refused})
+    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file({"tokens": shard.tokens}, aside, metadata={FORMAT: about})
+    os.replace(aside, path)
+
+
+def _is_done(path: Path, origin: dict[str, Any]) -> bool:
+    """Whether a shard is there already.
+
+    Raises:
+        InputError: it is there, but of another model or length.
+    """
+    if not path.is_file():
+        return False
+    found = load_shard(path).origin
+    if found != origin:
+        raise InputError(f"{path}: made with other settings ({found}); give another folder with -o")
+    return True
+
+
+def _origin(job: Job) -> dict[str, Any]:
+    return {
+        "encoder_sha256": weights_hash(_folder(job)),
+        "num_tokens": job.num_tokens,
+        "data": job.source.path,
+        "rows": job.rows,
+    }
+
+
+def _folder(job: Job) -> Path:
+    folder = resolve(EMBEDDED.get(job.model, job.model))
+    check_safetensors(folder)
+    return folder
+
+
+def _shard_path(job: Job, number: int) -> Path:
+    return job.out / f"tokens-{number:06d}.safetensors"
