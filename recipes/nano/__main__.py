@@ -11,7 +11,7 @@ from recipes.nano.data import compose
 from recipes.nano.export import export
 from recipes.nano.presets import Preset
 from recipes.nano.report import write_report
-from recipes.nano.t2i import train_broad, train_focus
+from recipes.nano.t2i import train_t2i
 from recipes.nano.tower import train_tower
 from recipes.nano.vilex import train_vilex
 from vilex.train.toml import load_toml
@@ -19,8 +19,7 @@ from vilex.train.toml import load_toml
 STAGES = {
     "data": lambda preset, arguments: compose(preset, arguments.data, arguments.out),
     "autoencoder": lambda preset, arguments: train_autoencoder(preset, arguments.out),
-    "t2i": lambda preset, arguments: train_broad(preset, arguments.out),
-    "focus": lambda preset, arguments: train_focus(preset, arguments.out),
+    "t2i": lambda preset, arguments: train_t2i(preset, arguments.out),
     "tower": lambda preset, arguments: train_tower(preset, arguments.out),
     "vilex": lambda preset, arguments: train_vilex(preset, arguments.out),
     "export": lambda preset, arguments: export(preset, arguments.out),

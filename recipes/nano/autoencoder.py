@@ -7,6 +7,8 @@ while the encoder learns to compute them; then both train end to end and leave t
 Last, every channel is brought to mean zero and variance one and the decoder gets used to it. Diffusion
 adds the same noise to all channels: one a third as strong as the others has its say only in the last
 tenth of the noise levels. Fine channels carry the outlines, so left faint they leave objects as blobs.
+
+Codes are shaken before they are decoded: a picture should survive the small errors of a sampler.
 """
 
 from pathlib import Path
@@ -24,6 +26,7 @@ from vilex.grid import grid
 from vilex.lexicon import to_images
 
 PATCH = 8
+SHAKE = 0.25
 
 
 class PatchComponents(nn.Module):
@@ -50,9 +53,9 @@ class PatchComponents(nn.Module):
 
 
 def train_autoencoder(preset: Preset, out: Path) -> None:
-    """Train on scenes of all concepts and save to `out`/vae."""
+    """Train on the scenes and save to `out`/vae."""
     settings = preset.autoencoder
-    pixels = np.concatenate([read_pixels(out / "train.parquet"), read_pixels(out / "extra.parquet")])
+    pixels = read_pixels(out / "scenes.parquet")
     torch.manual_seed(preset.seed)
     vae = new_autoencoder(settings).to(preset.device, memory_format=torch.channels_last)
     components = PatchComponents(pixels[:: max(1, len(pixels) // 4096)], settings.latent_channels).to(preset.device)
@@ -66,7 +69,7 @@ def train_autoencoder(preset: Preset, out: Path) -> None:
             y = vae.decoder(target)
             code = F.mse_loss(z, target)
         else:
-            y = vae.decoder(z)
+            y = vae.decoder(shaken(z))
             code = 1e-3 * (z.square().mean() - 1).square()  # near the scale that `whiten` makes exact
         mse = F.mse_loss(y, x)
         trainer.step(mse + 0.1 * F.l1_loss(y, x) + code, mse=mse.detach(), code=code.detach())
@@ -78,12 +81,22 @@ def train_autoencoder(preset: Preset, out: Path) -> None:
         x = to_model(pixels[index.numpy()], preset.device)
         with torch.no_grad():
             z = vae.encoder(x)
-        y = vae.decoder(z)
+        y = vae.decoder(shaken(z))
         mse = F.mse_loss(y, x)
         trainer.step(mse + 0.1 * F.l1_loss(y, x), mse=mse.detach())
     trainer.use_average()
     vae.save_pretrained(out / "vae", safe_serialization=True)
     report(vae, read_pixels(out / "held-out.parquet"), preset.device, out)
+
+
+def shaken(z: Tensor) -> Tensor:
+    """Codes as a sampler leaves them, a little off: noise of 0 to `SHAKE` deviations, drawn for each picture.
+
+    The encoder learns to say in many channels what matters in the picture, the decoder to paint clean
+    outlines from codes that are not quite right.
+    """
+    deviation = SHAKE * torch.rand(len(z), 1, 1, 1, device=z.device)
+    return z + deviation * torch.randn_like(z)
 
 
 @torch.no_grad()

@@ -1,12 +1,7 @@
-"""Captions of several grains, each true of its scene.
-
-The name; name, style, place, size and ground; what colour lies where; and mixtures of these. The
-dense ones matter most here: image tokens can say only what the frozen model's language can express.
-"""
+"""Captions a person would write, each true of its scene: the name; and name, style, place, size and ground."""
 
 import numpy as np
 
-from recipes.nano.colours import grid_words
 from recipes.nano.scenes import Ground, Placed, Scene
 from recipes.nano.sprites import STYLES
 
@@ -21,33 +16,13 @@ _PLURALS = ("cherries", "fries")
 
 
 def short_captions(scene: Scene, rng: np.random.Generator) -> list[str]:
-    """Two captions a person would write: the bare name(s), and a full sentence."""
+    """The bare name(s), and a full sentence."""
     return [_name(scene, rng), _sentence(scene, rng)]
-
-
-def dense_captions(scene: Scene, pixels: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Three captions that paint: colour words on grids of 2 to 8 cells a side, alone or after a sentence.
-
-    Args:
-        pixels: [64, 64, 3], the rendered scene.
-    """
-    grids = {cells: " ".join(grid_words(pixels, cells)) for cells in (2, 4, 8)}
-    coarse = rng.choice([2, 4])
-    return [
-        f"{_sentence(scene, rng)}, colors: {grids[4]}",
-        f"{_words(scene)}, fine colors: {grids[8]}" if rng.random() < 0.5 else f"fine colors: {grids[8]}",
-        f"{_name(scene, rng)}, colors: {grids[coarse]}" if rng.random() < 0.5 else f"colors: {grids[coarse]}",
-    ]
 
 
 def _name(scene: Scene, rng: np.random.Generator) -> str:
     names = [_noun(placed, rng) for placed in scene.objects]
     return _lead(rng) + " and ".join(names)
-
-
-def _words(scene: Scene) -> str:
-    """The bare words: with 64 colours after them they still fit the text encoder's 75 places."""
-    return " and ".join(placed.sprite.word for placed in scene.objects)
 
 
 def _sentence(scene: Scene, rng: np.random.Generator) -> str:

@@ -48,14 +48,3 @@ def name_colours(rgb: np.ndarray) -> list[str]:
         + (2 + (255 - red_mean) / 256) * difference[..., 2]
     )
     return [WORDS[i] for i in distance.argmin(axis=1)]
-
-
-def grid_words(pixels: np.ndarray, cells: int) -> list[str]:
-    """Name the mean colour of each cell of a `cells` x `cells` grid, row by row.
-
-    Args:
-        pixels: [H, W, 3], 0 to 255; H and W divisible by `cells`.
-    """
-    height, width, _ = pixels.shape
-    blocks = pixels.reshape(cells, height // cells, cells, width // cells, 3).astype(np.float32)
-    return name_colours(blocks.mean(axis=(1, 3)).reshape(-1, 3))

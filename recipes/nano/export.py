@@ -29,9 +29,9 @@ def export(preset: Preset, out: Path) -> None:
     run = vilex_config(preset, out)
     encoder.config.training = {
         "recipe": "recipes/nano",
-        "scenes": preset.data.scenes,
+        "scenes": preset.data.focus_scenes + preset.data.broad_scenes + preset.data.other_scenes,
         "photos": preset.data.photos,
-        "t2i_images": preset.t2i.images + preset.t2i.focus_images,
+        "t2i_images": preset.t2i.images,
         "vilex_images": run.run.steps * run.run.batch_size,
     }
     encoder.save_pretrained(folder, safe_serialization=True)

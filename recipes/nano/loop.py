@@ -24,11 +24,27 @@ def batches(count: int, batch: int, images: int, seed: int) -> Iterator[Tensor]:
 
 
 class Trainer:
-    """AdamW, warm-up and cosine decay, clipped gradients, an average of the weights, a JSONL log."""
+    """AdamW, warm-up and cosine decay, clipped gradients, an average of the weights, a JSONL log.
 
-    def __init__(self, model: nn.Module, lr: float, steps: int, log: Path, warmup: int = 100, decay: float = 0.999):
+    Args:
+        slow: a parameter of `model` that learns at a tenth of the rate, if any.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float,
+        steps: int,
+        log: Path,
+        warmup: int = 100,
+        decay: float = 0.999,
+        slow: nn.Parameter | None = None,
+    ):
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
+        groups = [{"params": [p for p in self.parameters if p is not slow], "lr": lr}]
+        if slow is not None:
+            groups.append({"params": [slow], "lr": lr / 10})
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
         self.schedule = get_cosine_schedule_with_warmup(self.optimizer, warmup, steps)
         self.ema = EMAModel(self.parameters, decay=decay, use_ema_warmup=True, power=0.75)
         self.log, self.steps, self.step_count = log, steps, 0

@@ -1,4 +1,4 @@
-"""Tiny-ImageNet photographs with truthful captions: class, box, measured colours (research use only)."""
+"""Tiny-ImageNet photographs with truthful captions: class, size and place (research use only)."""
 
 import io
 from pathlib import Path
@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow.parquet
 from PIL import Image
 
-from recipes.nano.colours import grid_words
 from recipes.nano.rows import table_row
 from recipes.nano.scenes import SIZE
 
@@ -24,7 +23,6 @@ def photo_rows(tables: list[Path], count: int, rng: np.random.Generator) -> list
                 table_row(
                     pixels,
                     captions=photo_captions(photo, rng),
-                    dense=dense_photo_captions(photo["name"], pixels, rng),
                     concepts=[photo["name"]],
                     styles=["photo"],
                 )
@@ -41,12 +39,6 @@ def photo_captions(photo: dict, rng: np.random.Generator) -> list[str]:
     size = "close-up of " if share > 0.7 else "small " if share < 0.15 else ""
     noun = f"{size}{article} {name}" if size.startswith("close") else f"{article} {size}{name}"
     return [f"{kind} of {article} {name}", f"{kind} of {noun}{_place((x0 + x1) / 2, (y0 + y1) / 2)}"]
-
-
-def dense_photo_captions(name: str, pixels: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Colour words on grids of 4 and 8 cells a side, with and without the class."""
-    four, eight = (" ".join(grid_words(pixels, cells)) for cells in (4, 8))
-    return [f"a photo of {name.lower()}, colors: {four}", f"fine colors: {eight}", f"colors: {four}"]
 
 
 def _place(x: float, y: float) -> str:

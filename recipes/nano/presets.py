@@ -7,10 +7,10 @@ from vilex.train.config import TrainConfig
 
 @dataclass(frozen=True)
 class DataPreset:
-    scenes: int = 60_000
-    focus_concepts: int = 24  # about 130 drawings; each wants 500 showings and more before it has a shape
-    focus_scenes: int = 24_000
-    extra_scenes: int = 20_000
+    focus_concepts: int = 16  # about 80 drawings; each wants 500 showings and more before it has a shape
+    focus_scenes: int = 30_000
+    broad_scenes: int = 12_000  # of 110 concepts: grounds, places, colours
+    other_scenes: int = 18_000  # of all other concepts, without a name: what colours can look like
     held_out_scenes: int = 400
     photos: int = 0  # of Tiny-ImageNet as well; its licence is research only
     held_out_photos: int = 0
@@ -31,7 +31,7 @@ class AutoencoderPreset:
 
 @dataclass(frozen=True)
 class WordsPreset:
-    captions: int = 32_000
+    captions: int = 16_000
     batch: int = 64
     lr: float = 1e-3
 
@@ -40,14 +40,15 @@ class WordsPreset:
 class TextToImagePreset:
     text_width: int = 192
     text_layers: int = 3
-    unet_channels: tuple[int, ...] = (96, 192)
-    images: int = 34_624  # on broad scenes
-    focus_images: int = 200_000  # then on focus scenes
-    batch: int = 16
+    unet_channels: tuple[int, ...] = (128, 192)
+    raster_images: int = 24_000  # first, whole mosaics under strong noise: which word belongs where
+    images: int = 146_000
+    batch: int = 32
     lr: float = 1e-3
     warmup: int = 200
-    dense_share: float = 0.45  # of captions that are colour grids; a third less on focus scenes
+    text_share: float = 0.5  # of the steps in which the text encoder trains; then it rests, a third of the cost
     empty_share: float = 0.1  # of captions dropped, for classifier-free guidance
+    mosaic_share: float = 0.45  # of captions that begin with a mosaic
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class TowerPreset:
     width: int = 192
     layers: int = 6
     patch: int = 8
-    images: int = 9_600
+    images: int = 19_200
     batch: int = 48
     lr: float = 1e-3
 

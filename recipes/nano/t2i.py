@@ -1,10 +1,15 @@
 """Stage 3, the text-to-image model: a CLIP text encoder and a U-Net over latents, v-prediction.
 
+A U-Net knows where it is only from its zero padding, and a caption's 77 positions are strangers to it. So
+training starts with what teaches nothing but places: whole mosaics under strong noise.
+
 Saved as a diffusers StableDiffusionPipeline folder, so that whatever reads Stable Diffusion reads it.
 """
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import torch
 from diffusers import (
@@ -14,6 +19,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -21,6 +27,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from recipes.nano.autoencoder import PATCH, encode_all
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer, batches
+from recipes.nano.mosaic import LENGTH, LEVEL_ENDS, place_vectors, word_parts, word_vectors
 from recipes.nano.presets import Preset, TextToImagePreset
 from recipes.nano.scenes import SIZE
 from recipes.nano.tokenizer import POSITIONS, learn_tokenizer
@@ -33,6 +40,8 @@ SCHEDULE = {
     "beta_schedule": "scaled_linear",
     "prediction_type": "v_prediction",
 }
+RASTER_NOISE = 0.6  # of the noise levels are left out while words learn their places
+SAMPLES = 6  # times that training looks at its pictures
 PROBES = (
     "a cat",
     "a dog in the snow, in flat style",
@@ -45,71 +54,52 @@ PROBES = (
 )
 
 
-def train_broad(preset: Preset, out: Path) -> None:
-    """Stage 3a: grounds, places and colours, on scenes of many concepts; saves `out`/t2i."""
+def train_t2i(preset: Preset, out: Path) -> None:
+    """Train text encoder and U-Net on the scenes' latents; save `out`/t2i.
+
+    Sample grids of `PROBES` go to `out`/logs, some on the way.
+    """
     settings = preset.t2i
     torch.manual_seed(preset.seed)
+    table = out / "scenes.parquet"
     vae = AutoencoderTiny.from_pretrained(out / "vae")
-    tokenizer = learn_tokenizer(out / "train.parquet")
+    tokenizer = learn_tokenizer(table)
     unet = new_unet(settings, vae.config.latent_channels, SIZE // PATCH)
     text_encoder = new_text_encoder(tokenizer, settings)
-    train_words(text_encoder, tokenizer, preset, out / "train.parquet", out)
+    train_words(text_encoder, tokenizer, preset, table, out)
     pipeline = assemble(vae, text_encoder, tokenizer, unet)
-    train_t2i(pipeline, preset, out, out / "train.parquet", settings.images, settings.dense_share, "t2i")
-
-
-def train_focus(preset: Preset, out: Path) -> None:
-    """Stage 3b: the U-Net goes on with a few concepts, until it draws them well; saves `out`/t2i.
-
-    The text encoder has learnt its words by now and rests: that saves a third of each step.
-    """
-    settings = preset.t2i
-    pipeline = StableDiffusionPipeline.from_pretrained(out / "t2i", safety_checker=None)
-    pipeline.text_encoder.requires_grad_(False)
-    dense_share = settings.dense_share * 2 / 3
-    train_t2i(pipeline, preset, out, out / "focus.parquet", settings.focus_images, dense_share, "focus")
-
-
-def train_t2i(
-    pipeline: StableDiffusionPipeline,
-    preset: Preset,
-    out: Path,
-    table: Path,
-    images: int,
-    dense_share: float,
-    name: str,
-) -> None:
-    """Train what requires gradients in a pipeline's text encoder and U-Net on a table's latents; save `out`/t2i.
-
-    Sample grids of `PROBES` go to `out`/logs, six on the way.
-    """
-    settings = preset.t2i
     pipeline.to(preset.device)
-    vae, text_encoder, unet = pipeline.vae, pipeline.text_encoder, pipeline.unet
     unet.to(memory_format=torch.channels_last)
     latents = encode_all(vae, read_pixels(table), preset.device)
-    captions = CaptionBank(table, pipeline.tokenizer, dense_share, settings.empty_share, preset.seed)
+    captions = CaptionBank(table, tokenizer, settings, preset.seed)
     torch.manual_seed(preset.seed + 1)
     text_encoder.train(), unet.train()
     predict = torch.compile(unet) if preset.compile else unet
     noise_schedule = DDPMScheduler(**SCHEDULE)
-    steps = images // settings.batch
+    raster = settings.raster_images // settings.batch
+    steps = raster + settings.images // settings.batch
     trained = nn.ModuleList([text_encoder, unet])
-    trainer = Trainer(trained, settings.lr, steps, out / "logs" / f"{name}.jsonl", warmup=settings.warmup)
+    words = text_encoder.get_input_embeddings().weight  # rare words would be shaken by full steps
+    trainer = Trainer(trained, settings.lr, steps, out / "logs" / "t2i.jsonl", warmup=settings.warmup, slow=words)
 
     def save() -> None:
         pipeline.save_pretrained(out / "t2i", safe_serialization=True)
-        save_probes(pipeline, out / "logs" / f"{name}-{trainer.step_count:06d}.png")
+        save_probes(pipeline, out / "logs" / f"t2i-{trainer.step_count:06d}.png")
+        save_mosaics(pipeline, out / "held-out.parquet", out / "logs" / f"mosaic-{trainer.step_count:06d}.png")
 
-    for index in batches(len(latents), settings.batch, images, preset.seed):
+    levels = noise_schedule.config.num_train_timesteps
+    for index in batches(len(latents), settings.batch, steps * settings.batch, preset.seed):
+        on_raster = trainer.step_count < raster
+        if trainer.step_count == int(settings.text_share * steps):
+            text_encoder.requires_grad_(False)
         x0 = latents[index].float().to(preset.device, memory_format=torch.channels_last)
         noise = torch.randn_like(x0)
-        t = torch.randint(0, noise_schedule.config.num_train_timesteps, (len(x0),), device=preset.device)
+        t = torch.randint(int(RASTER_NOISE * levels) if on_raster else 0, levels, (len(x0),), device=preset.device)
         with torch.autocast(preset.device, torch.bfloat16, enabled=preset.device == "cuda"):
-            context = text_encoder(captions.draw(index).to(preset.device)).last_hidden_state
+            context = text_encoder(captions.draw(index, whole_mosaics=on_raster).to(preset.device)).last_hidden_state
             v = predict(noise_schedule.add_noise(x0, noise, t), t, context, return_dict=False)[0]
         trainer.step(F.mse_loss(v.float(), noise_schedule.get_velocity(x0, noise, t)))
-        if trainer.step_count % max(1, steps // 6) == 0 and trainer.step_count < steps:
+        if trainer.step_count % max(1, steps // SAMPLES) == 0 and trainer.step_count < steps:
             with trainer.averaged():
                 save()
     trainer.use_average()
@@ -117,7 +107,8 @@ def train_t2i(
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer, settings: TextToImagePreset) -> CLIPTextModel:
-    return CLIPTextModel(
+    """Random but for the mosaics' words and places, which begin with `word_vectors` and `place_vectors`."""
+    text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=settings.text_width,
@@ -131,6 +122,15 @@ def new_text_encoder(tokenizer: CLIPTokenizer, settings: TextToImagePreset) -> C
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    table = text_encoder.get_input_embeddings().weight
+    words = list(word_parts())
+    generator = torch.Generator().manual_seed(0)
+    vectors = word_vectors(words, settings.text_width, generator)
+    (places,) = (p for name, p in text_encoder.named_parameters() if name.endswith("position_embedding.weight"))
+    with torch.no_grad():
+        places[1 : 1 + LENGTH] = place_vectors(settings.text_width, generator) * places.std()
+        table[tokenizer.convert_tokens_to_ids([word + "</w>" for word in words])] = vectors * table.std()
+    return text_encoder
 
 
 def new_unet(settings: TextToImagePreset, channels: int, size: int) -> UNet2DConditionModel:
@@ -152,32 +152,44 @@ def new_unet(settings: TextToImagePreset, channels: int, size: int) -> UNet2DCon
 
 
 class CaptionBank:
-    """All captions of a table as token ids; `draw` picks one for each row, dense, short or none."""
+    """A table's captions as token ids; `draw` says of each row a mosaic, a caption, one after the other, or nothing.
 
-    def __init__(self, table: Path, tokenizer: CLIPTokenizer, dense_share: float, empty_share: float, seed: int):
-        columns = pyarrow.parquet.read_table(table, columns=["captions", "dense"]).to_pydict()
-        self.short, self.dense = (self._ids(columns[name], tokenizer) for name in ("captions", "dense"))
-        self.empty = torch.tensor(self._tokenize([""], tokenizer)[0])
-        self.dense_share, self.empty_share = dense_share, empty_share
-        self.generator = torch.Generator().manual_seed(seed)
+    A mosaic is cut anywhere, most often at the end of a level, so that its first words learn to say most.
+    """
 
-    def draw(self, index: Tensor) -> Tensor:
-        """[B] row numbers to [B, 77] token ids."""
-        rows = []
-        for row, chance in zip(index.tolist(), torch.rand(len(index), generator=self.generator).tolist(), strict=True):
-            bank = self.dense if chance < self.dense_share else self.short
-            choice = int(torch.randint(bank.shape[1], (1,), generator=self.generator))
-            rows.append(self.empty if chance > 1 - self.empty_share else bank[row, choice])
-        return torch.stack(rows).long()
+    def __init__(self, table: Path, tokenizer: CLIPTokenizer, settings: TextToImagePreset, seed: int):
+        columns = pyarrow.parquet.read_table(table, columns=["captions", "mosaic"]).to_pydict()
+        flat = tokenizer([caption for row in columns["captions"] for caption in row], add_special_tokens=False)
+        each = len(columns["captions"][0])
+        self.captions = [flat.input_ids[i : i + each] for i in range(0, len(flat.input_ids), each)]
+        self.mosaics = torch.tensor(tokenizer(columns["mosaic"], add_special_tokens=False).input_ids, dtype=torch.int16)
+        self.ends = tokenizer.bos_token_id, tokenizer.eos_token_id
+        self.settings, self.rng = settings, np.random.default_rng(seed)
 
-    @classmethod
-    def _ids(cls, rows: list[list[str]], tokenizer: CLIPTokenizer) -> Tensor:
-        flat = cls._tokenize([caption for row in rows for caption in row], tokenizer)
-        return torch.tensor(flat, dtype=torch.int16).view(len(rows), -1, POSITIONS)
+    def draw(self, index: Tensor, whole_mosaics: bool = False) -> Tensor:
+        """[B] row numbers to [B, 77] token ids, padded with [EOS] as CLIP's tokenizer does."""
+        bos, eos = self.ends
+        ids = torch.full((len(index), POSITIONS), eos)
+        for row, place in zip(ids, index.tolist(), strict=True):
+            said = self.mosaics[place].tolist() if whole_mosaics else self._say(place)[: POSITIONS - 2]
+            row[: len(said) + 1] = torch.tensor([bos, *said])
+        return ids
 
-    @staticmethod
-    def _tokenize(captions: list[str], tokenizer: CLIPTokenizer) -> list[list[int]]:
-        return tokenizer(captions, padding="max_length", truncation=True, max_length=POSITIONS).input_ids
+    def _say(self, place: int) -> list[int]:
+        chance = self.rng.random()
+        if chance < self.settings.empty_share:
+            return []
+        caption = self.captions[place][self.rng.integers(len(self.captions[place]))]
+        if chance > self.settings.empty_share + self.settings.mosaic_share:
+            return caption
+        mosaic = self.mosaics[place, : self._mosaic_length()].tolist()
+        fits = len(mosaic) + len(caption) <= POSITIONS - 2
+        return mosaic + caption if fits and self.rng.random() < 0.5 else mosaic
+
+    def _mosaic_length(self) -> int:
+        if self.rng.random() < 0.4:
+            return int(self.rng.integers(1, LENGTH + 1))
+        return int(self.rng.choice(LEVEL_ENDS, p=(0.1, 0.15, 0.3, 0.45)))
 
 
 def assemble(
@@ -202,3 +214,15 @@ def save_probes(pipeline: StableDiffusionPipeline, path: Path, columns: int = 4)
     generators = [torch.Generator().manual_seed(i % columns) for i in range(len(prompts))]
     images = pipeline(prompts, num_inference_steps=15, guidance_scale=3.0, generator=generators).images
     grid([images[i : i + columns] for i in range(0, len(images), columns)], labels=list(PROBES)).save(path)
+
+
+def save_mosaics(pipeline: StableDiffusionPipeline, table: Path, path: Path, rows: int = 8) -> None:
+    """Held-out pictures beside what their mosaics give, said up to the end of each level."""
+    columns = pyarrow.parquet.read_table(table, columns=["image", "mosaic"]).slice(0, rows).to_pydict()
+    sources = [Image.open(io.BytesIO(content)).convert("RGB") for content in columns["image"]]
+    prompts = [" ".join(mosaic.split()[:end]) for mosaic in columns["mosaic"] for end in LEVEL_ENDS]
+    generators = [torch.Generator().manual_seed(0) for _ in prompts]
+    images = pipeline(prompts, num_inference_steps=15, guidance_scale=2.0, generator=generators).images
+    each = len(LEVEL_ENDS)
+    shown = [[source, *images[i * each : (i + 1) * each]] for i, source in enumerate(sources)]
+    grid(shown, ["source", *(f"{end} words" for end in LEVEL_ENDS)]).save(path)

@@ -8,14 +8,16 @@ from tokenizers import Tokenizer, models, trainers
 from transformers import CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from recipes.nano.mosaic import word_parts
+
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 POSITIONS = 77
 
 
 def learn_tokenizer(table: Path) -> CLIPTokenizer:
-    """Every word of the captions becomes one token; any other text falls back to its bytes."""
-    columns = pyarrow.parquet.read_table(table, columns=["captions", "dense"]).to_pydict()
-    captions = {caption for column in columns.values() for row in column for caption in row}
+    """Every word of the captions and every mosaic word becomes one token; any other text falls back to its bytes."""
+    rows = pyarrow.parquet.read_table(table, columns=["captions"])["captions"].to_pylist()
+    captions = {caption for row in rows for caption in row} | set(word_parts())
     clip = CLIPTokenizer()
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = clip.backend_tokenizer.normalizer

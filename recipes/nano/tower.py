@@ -21,11 +21,12 @@ from recipes.nano.presets import Preset, TowerPreset
 
 
 def train_tower(preset: Preset, out: Path) -> None:
-    """Train on the focus scenes; save a SiglipVisionModel to `out`/tower."""
+    """Train on the scenes; save a SiglipVisionModel to `out`/tower."""
     settings = preset.tower
-    pixels = read_pixels(out / "focus.parquet")
+    pixels, labels = read_pixels(out / "scenes.parquet"), scene_labels(out / "scenes.parquet")
+    chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(preset.seed))[: settings.images]
+    pixels, labels = pixels[chosen.numpy()], labels[chosen]
     latents = encode_all(AutoencoderTiny.from_pretrained(out / "vae").to(preset.device), pixels, preset.device)
-    labels = scene_labels(out / "focus.parquet")
     torch.manual_seed(preset.seed)
     tower = new_tower(settings, size=pixels.shape[1])
     heads = nn.ModuleList([nn.Linear(settings.width, latents.shape[1]), nn.Linear(settings.width, labels.shape[1])])

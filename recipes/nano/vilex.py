@@ -19,6 +19,6 @@ def vilex_config(preset: Preset, out: Path) -> TrainConfig:
     return replace(
         config,
         model=replace(config.model, base=str(out / "t2i"), tower=str(out / "tower")),
-        data=replace(config.data, path=str(out / "focus.parquet")),
+        data=replace(config.data, path=str(out / "scenes.parquet")),
         run=replace(config.run, out=str(out / "vilex"), threads=preset.threads, seed=preset.seed, device=preset.device),
     )

@@ -13,8 +13,9 @@ import torch
 from PIL import Image, ImageDraw
 
 from recipes.nano.autoencoder import new_autoencoder, to_model, whiten
-from recipes.nano.captions import dense_captions, short_captions
-from recipes.nano.colours import PALETTE, grid_words, name_colours
+from recipes.nano.captions import short_captions
+from recipes.nano.colours import PALETTE, name_colours
+from recipes.nano.mosaic import LENGTH, cell_words, mosaic_words, word_parts, word_vectors
 from recipes.nano.photos import photo_captions
 from recipes.nano.presets import AutoencoderPreset
 from recipes.nano.scenes import RASTER, SIZE, SIZES, random_scene
@@ -40,11 +41,43 @@ def test_palette_names_itself():
     assert name_colours(np.array(list(PALETTE.values()))) == list(PALETTE)
 
 
-def test_grid_words_read_row_by_row():
+def test_a_mosaic_goes_from_coarse_to_fine_row_by_row():
     pixels = np.zeros((64, 64, 3), dtype=np.uint8)
+    pixels[:] = PALETTE["white"]
     pixels[:32, 32:] = PALETTE["red"]
-    pixels[32:] = PALETTE["white"]
-    assert grid_words(pixels, 2) == ["black", "red", "white", "white"]
+    words = mosaic_words(pixels)
+    assert len(words) == LENGTH == 73
+    assert words[1:5] == ["white", "red", "white", "white"]
+    assert words[5:21] == ["white", "white", "red", "red"] * 2 + ["white"] * 8
+    assert words[21:25] == ["white", "white", "red", "red"]  # without its corners
+    assert words[0] == "redhardlyslopewhite"  # parted by a line that slopes down
+
+
+@pytest.mark.parametrize(
+    ("paint", "word"),
+    [
+        (lambda y, x: y < 8, "redoverblue"),
+        (lambda y, x: y >= 8, "blueoverred"),
+        (lambda y, x: x < 8, "redbesideblue"),
+        (lambda y, x: y + x < 15, "redriseblue"),
+        (lambda y, x: x > y, "redslopeblue"),
+        (lambda y, x: abs(y - 7.5) + abs(x - 7.5) > 7.5, "redaroundblue"),
+        (lambda y, x: y < 4, "redhardlyoverblue"),
+        (lambda y, x: x < 13, "redmostlybesideblue"),
+        (lambda y, x: y < 16, "red"),
+    ],
+)
+def test_a_mosaic_word_says_how_two_colours_meet(paint, word):
+    cell = [PALETTE["red"] if paint(y, x) else PALETTE["blue"] for y in range(16) for x in range(16)]
+    assert cell_words(np.array([cell], dtype=np.float32)) == [word]
+    assert word in word_parts()
+
+
+def test_mosaic_words_that_look_alike_start_close_together():
+    words = ["redoverwhite", "maroonoverwhite", "blueoverwhite", "redbesidewhite"]
+    like, *others = word_vectors(words, 64, torch.Generator().manual_seed(0))
+    near, far, turned = ((like - other).norm() for other in others)
+    assert near < far and near < turned
 
 
 def test_held_out_is_a_tenth_by_a_fixed_rule():
@@ -74,8 +107,7 @@ def test_captions_are_true(seed):
         assert scene.ground.words[0] in sentence
     pixels = scene.render()
     assert pixels.shape == (64, 64, 3)
-    eight = dense_captions(scene, pixels, rng)[1].split("fine colors: ")[1].split()
-    assert eight == grid_words(pixels, 8)
+    assert set(mosaic_words(pixels)) <= set(word_parts())
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -156,9 +188,9 @@ def data(tmp_path_factory):
 
 SMALL = (
     "compile=false",
-    "data.scenes=48",
-    "data.focus_scenes=48",
-    "data.extra_scenes=16",
+    "data.broad_scenes=32",
+    "data.focus_scenes=32",
+    "data.other_scenes=16",
     "data.held_out_scenes=12",
     "autoencoder.images=64",
     "autoencoder.channels=8",
@@ -167,8 +199,8 @@ SMALL = (
     "t2i.unet_channels=[32,32]",
     "t2i.text_width=48",
     "t2i.text_layers=1",
-    "t2i.images=48",
-    "t2i.focus_images=48",
+    "t2i.images=32",
+    "t2i.raster_images=16",
     "t2i.batch=16",
     "t2i.warmup=1",
     "tower.width=48",
