@@ -56,7 +56,7 @@ class TowerPreset:
     width: int = 192
     layers: int = 6
     patch: int = 8
-    images: int = 19_200
+    images: int = 16_000
     batch: int = 48
     lr: float = 1e-3
 

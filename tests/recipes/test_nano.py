@@ -15,11 +15,14 @@ from PIL import Image, ImageDraw
 from recipes.nano.autoencoder import new_autoencoder, to_model, whiten
 from recipes.nano.captions import short_captions
 from recipes.nano.colours import PALETTE, name_colours
-from recipes.nano.mosaic import LENGTH, cell_words, mosaic_words, word_parts, word_vectors
+from recipes.nano.mosaic import LENGTH, cell_words, mosaic_words, place_vectors, word_parts, word_vectors
 from recipes.nano.photos import photo_captions
-from recipes.nano.presets import AutoencoderPreset
+from recipes.nano.presets import AutoencoderPreset, TextToImagePreset
+from recipes.nano.rows import table_row
 from recipes.nano.scenes import RASTER, SIZE, SIZES, random_scene
 from recipes.nano.sprites import CONCEPTS, STYLES, Sprite, is_held_out
+from recipes.nano.t2i import CaptionBank
+from recipes.nano.tokenizer import learn_tokenizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +81,36 @@ def test_mosaic_words_that_look_alike_start_close_together():
     like, *others = word_vectors(words, 64, torch.Generator().manual_seed(0))
     near, far, turned = ((like - other).norm() for other in others)
     assert near < far and near < turned
+
+
+def test_places_of_a_mosaic_start_as_neighbours_in_the_picture():
+    places = place_vectors(192, torch.Generator().manual_seed(0))
+    assert places.shape == (LENGTH, 192) and places.std() == pytest.approx(1, abs=0.05)
+    quarters = places[5:21].view(4, 4, -1)  # the 4 x 4 level
+    near = (quarters[1, 1] - quarters[1, 2]).norm()
+    assert near < (quarters[1, 0] - quarters[1, 3]).norm() and near < (quarters[0, 0] - quarters[3, 3]).norm()
+
+
+def test_captions_said_of_a_row(tmp_path):
+    rng = np.random.default_rng(0)
+    scenes = [random_scene(SPRITES, rng) for _ in range(8)]
+    rows = [table_row(scene.render(), short_captions(scene, rng), [], []) for scene in scenes]
+    pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    tokenizer = learn_tokenizer(tmp_path / "t.parquet")
+    settings = TextToImagePreset(empty_share=0.2, mosaic_share=0.4)
+    bank = CaptionBank(tmp_path / "t.parquet", tokenizer, settings, seed=0)
+    (whole,) = bank.draw(torch.tensor([3]), whole_mosaics=True)
+    assert tokenizer.decode(whole, skip_special_tokens=True).strip() == rows[3]["mosaic"]
+    assert whole.tolist() == tokenizer(rows[3]["mosaic"], padding="max_length").input_ids
+    said = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in bank.draw(torch.full((500,), 3))]
+    known = [
+        tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in tokenizer(rows[3]["captions"]).input_ids
+    ]
+    empty = said.count("")
+    captions = sum(text in known for text in said)
+    mosaics = sum(text.split()[:1] == rows[3]["mosaic"].split()[:1] for text in said)
+    assert empty + captions + mosaics == 500 and abs(empty - 100) < 40 and abs(captions - 200) < 50
+    assert any(text.endswith(known[1]) and text not in known for text in said)
 
 
 def test_held_out_is_a_tenth_by_a_fixed_rule():

@@ -120,6 +120,8 @@ class TrainConfig:
         for name, value in (("run.steps", self.run.steps), ("run.batch_size", self.run.batch_size)):
             if value < 1:
                 raise InputError(f"config: {name}: expected at least 1, got {value}")
+        if self.run.parallel == "fsdp" and self.optim.name == "adafactor":
+            raise InputError('config: run.parallel: fsdp needs optim.name = "adamw"; Adafactor takes no shards')
         if not 0 <= self.objective.noise_from < 1:
             raise InputError(f"config: objective.noise_from: expected 0 to under 1, got {self.objective.noise_from}")
         if not 0 <= self.objective.caption_share <= 1:

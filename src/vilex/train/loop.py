@@ -111,13 +111,16 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint of this very moment. All processes must call it together."""
-        optimizer, plain = flatten_optimizer(self.engine.optimizer_state())
-        tensors = {
-            "encoder": self.engine.encoder_state(),
-            "optimizer": optimizer,
-            "ema": {str(i): whole(value) for i, value in enumerate(self.ema.shadow_params)},
-        }
+        optimizer_state, encoder_state = self.engine.optimizer_state(), self.engine.encoder_state()
+        average = {str(i): whole(value) for i, value in enumerate(self.ema.shadow_params)}
         places = [item for part in self.engine.gather(self.places) for item in part.items()]
+        if self.engine.main:
+            self._write(optimizer_state, {"encoder": encoder_state, "ema": average}, places)
+        self.engine.wait()
+
+    def _write(self, optimizer_state: dict[str, Any], tensors: dict[str, dict[str, Tensor]], places: list[Any]) -> None:
+        """This moment, as the writing process has gathered it."""
+        optimizer, plain = flatten_optimizer(optimizer_state)
         state = {
             "config": to_dict(self.config),
             "optimizer": plain,
@@ -129,9 +132,8 @@ class Training:
             "counted": dict(self.counted),
             "base_sha256": self.bare.config.base_sha256,
         }
-        if self.engine.main:
-            save_checkpoint(self.out / "checkpoints", self.step, tensors, state, self.config.run.keep)
-        self.engine.wait()
+        tensors = {**tensors, "optimizer": optimizer}
+        save_checkpoint(self.out / "checkpoints", self.step, tensors, state, self.config.run.keep)
 
     def update(self, batch: Batch) -> dict[str, Any]:
         """One step of the optimiser on this process's part of a batch; returns values for the log."""
@@ -177,12 +179,17 @@ class Training:
         seen["token_norm"] = seen.pop("tokens").float().norm(dim=-1).mean(1)
         return loss.item(), seen
 
-    def averaged_encoder(self) -> ViLexEncoder:
-        """A copy of the whole encoder with its averaged weights. All processes must call it together."""
-        state = self.engine.encoder_state()
+    def averaged_encoder(self) -> ViLexEncoder | None:
+        """A copy of the whole encoder with its averaged weights, for the process that writes; None for others.
+
+        All processes must call it together.
+        """
+        state = dict(self.engine.encoder_state())
         if self.config.optim.ema_decay:
             names = [name for name, p in self.bare.named_parameters() if p.requires_grad]
             state |= {name: whole(value) for name, value in zip(names, self.ema.shadow_params, strict=True)}
+        if not self.engine.main:
+            return None
         encoder = ViLexEncoder(copy.deepcopy(self.bare.config)).to(self.engine.device)
         encoder.load_state_dict(state)
         return encoder.eval()
@@ -190,12 +197,12 @@ class Training:
     def export(self) -> Path:
         """Write the (averaged) encoder as a model folder: config.json and model.safetensors."""
         folder, encoder = self.out / "encoder", self.averaged_encoder()
-        encoder.config.training = {
-            "steps": self.step,
-            "images": self.step * self.config.run.batch_size,
-            "config": to_dict(self.config),
-        }
-        if self.engine.main:
+        if encoder:
+            encoder.config.training = {
+                "steps": self.step,
+                "images": self.step * self.config.run.batch_size,
+                "config": to_dict(self.config),
+            }
             encoder.save_pretrained(folder, safe_serialization=True)
         self.engine.wait()
         return folder

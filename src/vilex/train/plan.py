@@ -82,7 +82,7 @@ def remedies(config: TrainConfig, processes: int) -> list[tuple[str, int]]:
         "run.gradient_checkpointing=true": replace(run, gradient_checkpointing=True),
         "run.mixed_precision=bf16": replace(run, mixed_precision="bf16"),
     }
-    if processes > 1:
+    if processes > 1 and config.optim.name == "adamw":
         variants["run.parallel=fsdp"] = replace(run, parallel="fsdp")
     others = {name: replace(config, run=changed) for name, changed in variants.items() if changed != run}
     if config.model.frozen_dtype == "float32":
