@@ -25,19 +25,23 @@ from vilex.lexicon import VisualLexicon
 COUNTS = (1, 4, 16, 75)
 SETS = {
     "held-out": "Known concepts in drawings never trained on",
-    "unseen": "Concepts and drawings never trained on",
+    "unseen": "Other concepts in drawings never trained on, captioned without a name (\"a drawing\")",
 }
 GRID_ROWS = 10
 
 
 def write_report(preset: Preset, out: Path) -> None:
-    """Write report.json and a grid for each set of pictures to `out`/report, for the model in `out`/nano."""
+    """Write report.json and a grid for each set of pictures to `out`/report.
+
+    The model is that of `out`/nano; where nothing was trained there, the embedded one.
+    """
     folder = out / "report"
     folder.mkdir(exist_ok=True)
-    lexicon = VisualLexicon.from_pretrained(out / "nano", device=preset.device)
+    trained = out / "nano"
+    lexicon = VisualLexicon.from_pretrained(trained if trained.is_dir() else "nano", device=preset.device)
     settings = preset.report
     results: dict = {
-        "command": "python -m recipes.nano report --preset PRESET --data DIR --out OUT",
+        "command": "python -m recipes.nano data report --preset cpu --data DIR --out OUT",
         "settings": {"steps": settings.steps, "cfg": settings.cfg, "seed": preset.seed},
     }
     for name in SETS:
