@@ -43,6 +43,11 @@ def test_tokens_start_at_the_vocabularys_scale(tower_folder):
     tokens = encoder(torch.randn(4, 3, 32, 32)).tokens
     ratio = tokens.norm(dim=-1).mean() / table.norm(dim=-1).mean()
     assert 0.8 < ratio < 1.25
+    optimizer = torch.optim.AdamW(encoder.pooler.out.parameters(), lr=1e-3)
+    for _ in range(20):
+        encoder(torch.randn(4, 3, 32, 32)).tokens.norm(dim=-1).mean().neg().backward()  # even if they are pulled away
+        optimizer.step()
+    assert encoder(torch.randn(4, 3, 32, 32)).tokens.norm(dim=-1).mean() / table.norm(dim=-1).mean() < 1.5
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from recipes.nano.autoencoder import train_autoencoder
 from recipes.nano.data import compose
 from recipes.nano.export import export
+from recipes.nano.pooler import train_pooler
 from recipes.nano.presets import Preset
 from recipes.nano.report import write_report
 from recipes.nano.t2i import train_t2i
@@ -21,6 +22,7 @@ STAGES = {
     "autoencoder": lambda preset, arguments: train_autoencoder(preset, arguments.out),
     "t2i": lambda preset, arguments: train_t2i(preset, arguments.out),
     "tower": lambda preset, arguments: train_tower(preset, arguments.out),
+    "pooler": lambda preset, arguments: train_pooler(preset, arguments.out),
     "vilex": lambda preset, arguments: train_vilex(preset, arguments.out),
     "export": lambda preset, arguments: export(preset, arguments.out),
     "report": lambda preset, arguments: write_report(preset, arguments.out),

@@ -62,6 +62,13 @@ class TowerPreset:
 
 
 @dataclass(frozen=True)
+class PoolerPreset:
+    images: int = 19_200  # 0 leaves the head start out
+    batch: int = 48
+    lr: float = 1e-3
+
+
+@dataclass(frozen=True)
 class ReportPreset:
     images: int = 80  # of each set
     steps: int = 16
@@ -80,5 +87,6 @@ class Preset:
     words: WordsPreset = field(default_factory=WordsPreset)
     t2i: TextToImagePreset = field(default_factory=TextToImagePreset)
     tower: TowerPreset = field(default_factory=TowerPreset)
+    pooler: PoolerPreset = field(default_factory=PoolerPreset)
     vilex: TrainConfig = field(default_factory=TrainConfig)  # as `vilex train` reads it; paths are filled in
     report: ReportPreset = field(default_factory=ReportPreset)

@@ -25,7 +25,7 @@ from vilex.lexicon import VisualLexicon
 COUNTS = (1, 4, 16, 75)
 SETS = {
     "held-out": "Known concepts in drawings never trained on",
-    "unseen": "Other concepts in drawings never trained on, captioned without a name (\"a drawing\")",
+    "unseen": 'Other concepts in drawings never trained on, captioned without a name ("a drawing")',
 }
 GRID_ROWS = 10
 

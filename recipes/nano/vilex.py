@@ -1,4 +1,4 @@
-"""Stage 5, ViLex: `vilex train` itself on the now frozen model."""
+"""Stage 6, ViLex: `vilex train` itself on the now frozen model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +16,10 @@ def train_vilex(preset: Preset, out: Path) -> None:
 def vilex_config(preset: Preset, out: Path) -> TrainConfig:
     """The preset's [vilex] section with the stages' own paths filled in."""
     config = preset.vilex
+    start = {"encoder": str(out / "pooler")} if preset.pooler.images else {"tower": str(out / "tower")}
     return replace(
         config,
-        model=replace(config.model, base=str(out / "t2i"), tower=str(out / "tower")),
+        model=replace(config.model, base=str(out / "t2i"), **start),
         data=replace(config.data, path=str(out / "scenes.parquet")),
         run=replace(config.run, out=str(out / "vilex"), threads=preset.threads, seed=preset.seed, device=preset.device),
     )

@@ -240,6 +240,7 @@ SMALL = (
     "tower.layers=1",
     "tower.images=48",
     "tower.batch=16",
+    "pooler.batch=16",
     "vilex.run.steps=3",
     "vilex.run.batch_size=8",
     "vilex.run.sample_every=0",
@@ -251,7 +252,8 @@ SMALL = (
 
 
 @pytest.mark.parametrize(
-    ("preset", "extra"), [("cpu", ()), ("gpu", ("device=cpu", "data.photos=20", "data.held_out_photos=4"))]
+    ("preset", "extra"),
+    [("cpu", ("pooler.images=32",)), ("gpu", ("device=cpu", "data.photos=20", "data.held_out_photos=4"))],
 )
 def test_every_stage_of_a_preset_runs(tmp_path, data, preset, extra):
     command = [sys.executable, "-m", "recipes.nano", "--preset", preset, "--data", str(data), "--out", str(tmp_path)]

@@ -53,6 +53,8 @@ class AttentionPooler(nn.Module):
         self.blocks = nn.ModuleList(PoolerBlock(width, heads, mlp_ratio) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, width)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
         nn.init.normal_(self.queries, std=1.0)
 
     def forward(self, patches: Tensor, num_tokens: int) -> Tensor:
@@ -61,12 +63,17 @@ class AttentionPooler(nn.Module):
         tokens = self.queries[:num_tokens].expand(len(patches), -1, -1)
         for block in self.blocks:
             tokens = block(tokens, patches)
-        return self.out(self.norm(tokens))
+        return self.mean + self.std * self.out(self.norm(tokens))
 
     @torch.no_grad()
     def match_vocabulary(self, table: Tensor) -> None:
-        """Start the tokens where words are: the mean and spread of the lookup matrix `table` [V, d]."""
-        mean, std = table.float().mean(0), table.float().std(0)
+        """Put the tokens where words are: the mean and spread of the lookup matrix `table` [V, d].
+
+        Words are short vectors (0.02 a dimension, say). Were that smallness in the last layer's weights, an
+        optimiser's ordinary step would multiply them, and tokens many times as long as words drown the
+        position embeddings they are added to. So the scale is fixed, and the weights are of ordinary size.
+        """
+        self.mean.copy_(table.float().mean(0))
+        self.std.copy_(table.float().std(0))
         nn.init.normal_(self.out.weight, std=self.out.in_features**-0.5)
-        self.out.weight *= std[:, None].to(self.out.weight)
-        self.out.bias.copy_(mean)
+        nn.init.zeros_(self.out.bias)

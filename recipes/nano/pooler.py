@@ -1,0 +1,51 @@
+"""Stage 5, the pooler's head start: it learns to say mosaics before ViLex teaches it to say pictures.
+
+The paper's pooler starts from nothing and sees 600 million pictures. Two cores show it forty thousand, and
+that is too few to find out through a frozen denoiser which query belongs to which patch. So tokens first
+learn to lie where the words of the picture's own mosaic lie; ViLex's denoising loss takes over from there.
+With `pooler.images = 0` the stage is left out, and the pooler starts from nothing as in the paper.
+"""
+
+from pathlib import Path
+
+import pyarrow.parquet
+import torch
+from torch.nn import functional as F
+
+from recipes.nano.autoencoder import to_model
+from recipes.nano.data import read_pixels
+from recipes.nano.loop import Trainer, batches
+from recipes.nano.mosaic import LENGTH
+from recipes.nano.presets import Preset
+from vilex.encoder import ViLexEncoder
+from vilex.t2i import load_t2i
+
+
+def train_pooler(preset: Preset, out: Path) -> None:
+    """Train tower and pooler on the scenes' mosaics; save a ViLexEncoder to `out`/pooler."""
+    settings, shape = preset.pooler, preset.vilex.model
+    if not settings.images:
+        return
+    t2i = load_t2i(out / "t2i")
+    vocabulary = t2i.vocabulary.detach().to(preset.device)
+    torch.manual_seed(preset.seed)
+    encoder = ViLexEncoder.from_tower(
+        str(out / "tower"),
+        width=t2i.width,
+        num_tokens=shape.num_tokens,
+        blocks=shape.blocks,
+        heads=shape.heads,
+        mlp_ratio=shape.mlp_ratio,
+    ).to(preset.device)
+    encoder.pooler.match_vocabulary(vocabulary)
+    pixels = read_pixels(out / "scenes.parquet")
+    mosaics = pyarrow.parquet.read_table(out / "scenes.parquet", columns=["mosaic"])["mosaic"].to_pylist()
+    ids = torch.tensor(t2i.tokenizer(mosaics, add_special_tokens=False).input_ids)
+    said = min(LENGTH, shape.num_tokens)
+    trainer = Trainer(encoder, settings.lr, settings.images // settings.batch, out / "logs" / "pooler.jsonl")
+    for index in batches(len(pixels), settings.batch, settings.images, preset.seed + 2):
+        tokens = encoder(to_model(pixels[index.numpy()], preset.device), said).tokens
+        words = vocabulary[ids[index, :said].to(preset.device)]
+        trainer.step(F.mse_loss(tokens / encoder.pooler.std, words / encoder.pooler.std))
+    trainer.use_average()
+    encoder.save_pretrained(out / "pooler", safe_serialization=True)
