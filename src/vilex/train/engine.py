@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
@@ -48,6 +49,7 @@ class Engine:
         self.sharded = run.parallel == "fsdp"
         if self.sharded and run.mixed_precision == "fp16":
             raise InputError("run.parallel: fsdp needs run.mixed_precision bf16 or no: fp16 scales losses by process")
+        AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
         self.accelerator = Accelerator(
             cpu=run.device == "cpu",
             mixed_precision=run.mixed_precision,
