@@ -126,7 +126,8 @@ def train_pair():
     ids = layout.ids.expand(BATCH, -1)
 
     def ours():
-        training.update(Batch(pixels.clone(), pixel_values.clone(), [""] * BATCH))
+        visits, weights = torch.arange(BATCH), torch.ones(BATCH)
+        training.update(Batch(pixels.clone(), pixel_values.clone(), [""] * BATCH, visits, weights))
 
     def floor():
         tokens = encoder(pixel_values).tokens
