@@ -1,4 +1,4 @@
-"""Stage 7, the report: do tokens say more than words, and more tokens more, on pictures never trained on?
+"""Stage 8, the report: do tokens say more than words, and more tokens more, on pictures never trained on?
 
 For held-out pictures, re-created from their caption and from 1, 4, 16 and 75 tokens with the same
 seed, steps and guidance, it measures against the source
