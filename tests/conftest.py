@@ -61,3 +61,14 @@ def pictures():
         pixels[y : y + 10, x : x + 10] = rng.integers(0, 256, 3)
         drawn.append(Image.fromarray(pixels))
     return drawn
+
+
+@pytest.fixture
+def images(tmp_path, pictures):
+    """A folder of the eight pictures, each with a caption beside it."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, picture in enumerate(pictures):
+        picture.save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text("a cat in snow")
+    return folder

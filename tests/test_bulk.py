@@ -13,25 +13,16 @@ from vilex.train.config import SourceConfig
 
 
 @pytest.fixture
-def folder(tmp_path, pictures):
-    images = tmp_path / "images"
-    images.mkdir()
-    for i, picture in enumerate(pictures):
-        picture.save(images / f"{i}.png")
-    return images
-
-
-@pytest.fixture
-def shards(tmp_path, folder):
+def shards(tmp_path, images):
     """Two tar shards of four pictures; the second holds a broken one besides."""
     out = tmp_path / "shards"
     out.mkdir()
-    (folder / "bad.png").write_bytes(b"no picture")
+    (images / "bad.png").write_bytes(b"no picture")
     for shard, names in enumerate((["0", "1", "2", "3"], ["4", "bad", "5", "6", "7"])):
         with tarfile.open(out / f"{shard}.tar", "w") as tar:
             for name in names:
-                tar.add(folder / f"{name}.png", arcname=f"{name}.png")
-    (folder / "bad.png").unlink()
+                tar.add(images / f"{name}.png", arcname=f"{name}.png")
+    (images / "bad.png").unlink()
     return out
 
 
@@ -45,8 +36,8 @@ def expected(model_folder, pictures, n=75):
         return encoder(encoder.preprocess(pictures), n).tokens.half()
 
 
-def test_a_folder_in_runs_of_rows(folder, tmp_path, model_folder, pictures):
-    count, refused = encode_collection(job(folder, tmp_path, model_folder, num_tokens=4, rows=3, batch_size=2), ["cpu"])
+def test_a_folder_in_runs_of_rows(images, tmp_path, model_folder, pictures):
+    count, refused = encode_collection(job(images, tmp_path, model_folder, num_tokens=4, rows=3, batch_size=2), ["cpu"])
     assert count == 8 and not refused
     found = [load_shard(path) for path in sorted((tmp_path / "tokens").iterdir())]
     assert [shard.names for shard in found] == [
@@ -66,8 +57,8 @@ def test_shards_by_two_processes_and_what_is_broken_is_named(shards, tmp_path, m
     assert torch.allclose(second.tokens.float(), expected(model_folder, pictures[4:]).float(), atol=2e-3)
 
 
-def test_what_is_there_stays_and_what_is_missing_is_made(folder, tmp_path, model_folder):
-    one = job(folder, tmp_path, model_folder, rows=4)
+def test_what_is_there_stays_and_what_is_missing_is_made(images, tmp_path, model_folder):
+    one = job(images, tmp_path, model_folder, rows=4)
     encode_collection(one, ["cpu"])
     first, second = sorted((tmp_path / "tokens").iterdir())
     before = first.stat().st_mtime_ns, second.read_bytes()
@@ -77,13 +68,13 @@ def test_what_is_there_stays_and_what_is_missing_is_made(folder, tmp_path, model
     assert (first.stat().st_mtime_ns, second.read_bytes()) == before
 
 
-def test_other_settings_and_damage_are_refused(folder, tmp_path, model_folder):
-    encode_collection(job(folder, tmp_path, model_folder), ["cpu"])
+def test_other_settings_and_damage_are_refused(images, tmp_path, model_folder):
+    encode_collection(job(images, tmp_path, model_folder), ["cpu"])
     with pytest.raises(InputError, match=r"tokens-000000\.safetensors: made with other settings"):
-        encode_collection(job(folder, tmp_path, model_folder, num_tokens=4), ["cpu"])
+        encode_collection(job(images, tmp_path, model_folder, num_tokens=4), ["cpu"])
     (tmp_path / "tokens" / "tokens-000000.safetensors").write_bytes(b"broken")
     with pytest.raises(InputError, match="damaged token shard"):
-        encode_collection(job(folder, tmp_path, model_folder), ["cpu"])
+        encode_collection(job(images, tmp_path, model_folder), ["cpu"])
 
 
 def test_command_line(shards, tmp_path, model_folder):

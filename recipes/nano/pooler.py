@@ -19,29 +19,23 @@ from recipes.nano.mosaic import LENGTH
 from recipes.nano.presets import Preset
 from vilex.encoder import ViLexEncoder
 from vilex.t2i import load_t2i
+from vilex.train.models import pooler_settings
 
 
 def train_pooler(preset: Preset, out: Path) -> None:
     """Train tower and pooler on the scenes' mosaics; save a ViLexEncoder to `out`/pooler."""
-    settings, shape = preset.pooler, preset.vilex.model
+    settings = preset.pooler
     if not settings.images:
         return
     t2i = load_t2i(out / "t2i")
     vocabulary = t2i.vocabulary.detach().to(preset.device)
     torch.manual_seed(preset.seed)
-    encoder = ViLexEncoder.from_tower(
-        str(out / "tower"),
-        width=t2i.width,
-        num_tokens=shape.num_tokens,
-        blocks=shape.blocks,
-        heads=shape.heads,
-        mlp_ratio=shape.mlp_ratio,
-    ).to(preset.device)
+    encoder = ViLexEncoder.from_tower(str(out / "tower"), **pooler_settings(preset.vilex, t2i.width)).to(preset.device)
     encoder.pooler.match_vocabulary(vocabulary)
     pixels = read_pixels(out / "scenes.parquet")
     mosaics = pyarrow.parquet.read_table(out / "scenes.parquet", columns=["mosaic"])["mosaic"].to_pylist()
     ids = torch.tensor(t2i.tokenizer(mosaics, add_special_tokens=False).input_ids)
-    said = min(LENGTH, shape.num_tokens)
+    said = min(LENGTH, encoder.config.num_tokens)
     trainer = Trainer(encoder, settings.lr, settings.images // settings.batch, out / "logs" / "pooler.jsonl")
     for index in batches(len(pixels), settings.batch, settings.images, preset.seed + 2):
         tokens = encoder(to_model(pixels[index.numpy()], preset.device), said).tokens

@@ -14,7 +14,7 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vilex.encoder import ViLexEncoder
@@ -76,12 +76,12 @@ def encode_collection(job: Job, devices: list[str]) -> tuple[int, list[str]]:
     origin = _origin(job)
     count = len(_parts(job, open_source(job.source)))
     missing = [i for i in range(count) if not _is_done(_shard_path(job, i), origin)]
-    if len(devices) == 1:
-        _work(0, job, devices, missing)
-    else:
-        torch.multiprocessing.spawn(_work, (job, devices, missing), nprocs=len(devices))
-    shards = [load_shard(_shard_path(job, i)) for i in range(count)]
-    return sum(len(shard.names) for shard in shards), [line for shard in shards for line in shard.refused]
+    if len(devices) == 1 and missing:
+        _work(0, job, devices, missing, origin)
+    elif missing:
+        torch.multiprocessing.spawn(_work, (job, devices, missing, origin), nprocs=len(devices))
+    shards = [_about(_shard_path(job, i)) for i in range(count)]
+    return sum(len(shard["names"]) for shard in shards), [line for shard in shards for line in shard["refused"]]
 
 
 def load_shard(path: str | Path) -> TokenShard:
@@ -90,23 +90,28 @@ def load_shard(path: str | Path) -> TokenShard:
     Raises:
         InputError: the file is damaged or holds something else.
     """
+    about = _about(path)
+    return TokenShard(load_file(path)["tokens"], about["names"], about["refused"], about["origin"])
+
+
+def _about(path: str | Path) -> dict[str, Any]:
+    """What a token shard says of itself, without its tokens; see `load_shard` for what raises."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            if FORMAT not in metadata:
-                raise InputError(f"{path}: no token shard; make one with `vilex encode --data`")
-            about = json.loads(metadata[FORMAT])
-            return TokenShard(file.get_tensor("tokens"), about["names"], about["refused"], about["origin"])
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: damaged token shard ({error}); remove it and encode again") from None
+    if FORMAT not in metadata:
+        raise InputError(f"{path}: no token shard; make one with `vilex encode --data`")
+    return json.loads(metadata[FORMAT])
 
 
-def _work(rank: int, job: Job, devices: list[str], missing: list[int]) -> None:
+def _work(rank: int, job: Job, devices: list[str], missing: list[int], origin: dict[str, Any]) -> None:
     """One device's share of the missing shards."""
     folder = _folder(job)
     with quiet_loading():
         encoder = ViLexEncoder.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
-    encoder, source, origin = encoder.to(devices[rank]).eval(), open_source(job.source), _origin(job)
+    encoder, source = encoder.to(devices[rank]).eval(), open_source(job.source)
     parts = _parts(job, source)
     for number in missing[rank :: len(devices)]:
         _write(_shard_path(job, number), _encode(encoder, _read(source, parts[number]), job, origin))
@@ -160,7 +165,7 @@ def _is_done(path: Path, origin: dict[str, Any]) -> bool:
     """
     if not path.is_file():
         return False
-    found = load_shard(path).origin
+    found = _about(path)["origin"]
     if found != origin:
         raise InputError(f"{path}: made with other settings ({found}); give another folder with -o")
     return True

@@ -20,16 +20,6 @@ from vilex.train.toml import build
 
 
 @pytest.fixture
-def images(tmp_path, pictures):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for i, picture in enumerate(pictures):
-        picture.save(folder / f"{i}.png")
-        (folder / f"{i}.txt").write_text("a cat in snow")
-    return folder
-
-
-@pytest.fixture
 def configure(tmp_path, sd_folder, tower_folder, images):
     """A debug run on the tiny v-prediction model; sections override its settings."""
 

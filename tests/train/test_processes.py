@@ -19,13 +19,8 @@ KILLS = int(os.environ.get("VILEX_KILLS", "3"))
 
 
 @pytest.fixture
-def run_toml(tmp_path, sd_folder, tower_folder, pictures):
+def run_toml(tmp_path, sd_folder, tower_folder, images):
     """A debug run's TOML file; it writes to `run` beside it unless told otherwise."""
-    images = tmp_path / "images"
-    images.mkdir()
-    for i, picture in enumerate(pictures):
-        picture.save(images / f"{i}.png")
-        (images / f"{i}.txt").write_text("a cat in snow")
     path = tmp_path / "run.toml"
     path.write_text(
         f"""

@@ -18,10 +18,9 @@ from vilex.encoder import ViLexEncoder
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import TrainConfig
 from vilex.train.data import Batch
+from vilex.train.engine import PRECISION
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import make_optimizer
-
-PRECISION = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class LiveBytes(TorchDispatchMode):
@@ -100,7 +99,7 @@ def _forward_backward(
     )
     precision = PRECISION[config.run.mixed_precision]
     kind = "cpu" if device == "meta" else device.split(":")[0]
-    with torch.autocast(kind, precision, enabled=precision != torch.float32):
+    with torch.autocast(kind, precision, enabled=precision is not None):
         loss, _ = objective(encoder, config.model.num_tokens, batch)
     loss.backward()
 

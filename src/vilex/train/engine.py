@@ -30,7 +30,7 @@ from vilex.errors import InputError
 from vilex.train.config import RunConfig
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
-_PRECISION = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISION = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Engine:
@@ -56,7 +56,7 @@ class Engine:
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
         )
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
-        self.device, self.precision = self.accelerator.device, _PRECISION[run.mixed_precision]
+        self.device, self.precision = self.accelerator.device, PRECISION[run.mixed_precision]
 
     @property
     def main(self) -> bool:
@@ -84,8 +84,7 @@ class Engine:
     def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """The optimiser as it is, or under fp16's loss scaler."""
         self.optimizer = optimizer
-        self.stepper = self.accelerator.prepare_optimizer(optimizer) if self._scaler else optimizer
-        return self.stepper
+        return self.accelerator.prepare_optimizer(optimizer) if self._scaler else optimizer
 
     @contextmanager
     def accumulating(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ def new_encoder(config: TrainConfig, width: int, base: Path) -> ViLexEncoder:
         encoder = ViLexEncoder.from_pretrained(resolve(settings.encoder), use_safetensors=True, dtype=torch.float32)
         encoder.config.update(recorded)
         return encoder
-    return ViLexEncoder.from_tower(settings.tower, **_pooler(config, width), **recorded)
+    return ViLexEncoder.from_tower(settings.tower, **pooler_settings(config, width), **recorded)
 
 
 def encoder_shape(config: TrainConfig, width: int) -> ViLexEncoder:
@@ -33,12 +33,13 @@ def encoder_shape(config: TrainConfig, width: int) -> ViLexEncoder:
         shape = ViLexConfig.from_pretrained(resolve(settings.encoder, weights=False))
     else:
         tower = read_tower_settings(settings.tower)
-        shape = ViLexConfig(tower=tower, image_size=tower.get("image_size", 224), **_pooler(config, width))
+        shape = ViLexConfig(tower=tower, image_size=tower.get("image_size", 224), **pooler_settings(config, width))
     with torch.device("meta"):
         return ViLexEncoder(shape)
 
 
-def _pooler(config: TrainConfig, width: int) -> dict[str, Any]:
+def pooler_settings(config: TrainConfig, width: int) -> dict[str, Any]:
+    """The pooler's part of a `ViLexConfig`; width: d of the frozen model's vocabulary."""
     settings = config.model
     return {
         "width": width,

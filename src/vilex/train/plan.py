@@ -13,6 +13,7 @@ from vilex.train.config import TrainConfig
 from vilex.train.cost import count_step, time_step
 from vilex.train.models import encoder_shape
 from vilex.train.objective import tail_drop
+from vilex.train.optim import choose_trained
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,7 @@ def _shapes(config: TrainConfig) -> tuple[StableDiffusion, ViLexEncoder]:
         resolve(config.model.base, weights=False), getattr(torch, config.model.frozen_dtype)
     )
     encoder = encoder_shape(config, t2i.width)
-    for module, rate in ((encoder.tower, config.optim.tower_lr), (encoder.pooler, config.optim.pooler_lr)):
-        module.requires_grad_(rate > 0)
+    choose_trained(encoder, config.optim)
     if config.run.gradient_checkpointing:
         t2i.unet.enable_gradient_checkpointing()
         encoder.tower.gradient_checkpointing_enable()
