@@ -1,4 +1,4 @@
-"""Silence while models load: what matters is raised, the rest (shard bars, config advice) is noise."""
+"""Silence while models load and save: what matters is raised, the rest (shard bars, config advice) is noise."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

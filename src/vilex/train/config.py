@@ -91,6 +91,7 @@ class RunConfig:
     tf32: bool = True
     threads: int = 0  # CPU threads; 0 leaves torch's own choice
     log_every: int = 50
+    wandb: str = ""  # a Weights & Biases project to log to as well
     sample_every: int = 1000
     sample_images: int = 6
     save_every: int = 1000

@@ -1,27 +1,26 @@
-"""What a run writes down: means to JSONL and TensorBoard, pictures beside them."""
+"""What a run writes down: means to JSONL and the boards, pictures beside them."""
 
 import json
 import time
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
+
+from vilex.train.boards import Board
 
 
 class Log:
-    """Means since the last line, to `log.jsonl` and TensorBoard; pictures to `samples/`.
+    """Means since the last line, to `log.jsonl` and the boards; pictures to `samples/`.
 
     Of several processes all add up values, but only the one with `write` touches files.
     """
 
-    def __init__(self, out: Path, step: int, write: bool = True):
-        self.out, self.path, self.board = out, out / "log.jsonl", None
+    def __init__(self, out: Path, step: int, write: bool = True, boards: tuple[Board, ...] = ()):
+        self.out, self.path, self.writes, self.boards = out, out / "log.jsonl", write, boards
         if write:
             out.mkdir(parents=True, exist_ok=True)
             self._forget_after(step)
-            self.board = SummaryWriter(out / "tensorboard", purge_step=step or None)
         self._reset()
 
     def add(self, values: dict[str, float], images: int) -> None:
@@ -40,24 +39,24 @@ class Log:
         row = {name: sum(t for t, _ in pairs) / sum(n for _, n in pairs) for name, pairs in merged.items()}
         row["images_per_second"] = self.images / (time.perf_counter() - self.since)
         self._reset()
-        if not self.board:
+        if not self.writes:
             return
         short = {name: float(f"{value:.6g}") for name, value in row.items()}
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, **short}) + "\n")
-        for name, value in row.items():
-            self.board.add_scalar(name, value, step)
+        for board in self.boards:
+            board.scalars(step, row)
 
     def picture(self, step: int, image: Image.Image) -> None:
         folder = self.out / "samples"
         folder.mkdir(exist_ok=True)
         image.save(folder / f"step-{step:07d}.png")
-        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, 3)
-        self.board.add_image("samples", pixels, step, dataformats="HWC")
+        for board in self.boards:
+            board.picture(step, image)
 
     def note(self, step: int, lines: list[str]) -> None:
         """What went wrong and was left out, to `skipped.jsonl`."""
-        if not (lines and self.board):
+        if not (lines and self.writes):
             return
         with (self.out / "skipped.jsonl").open("a") as file:
             file.writelines(json.dumps({"step": step, "skipped": line}) + "\n" for line in lines)
@@ -78,5 +77,5 @@ class Log:
         self.images, self.since = 0, time.perf_counter()
 
     def close(self) -> None:
-        if self.board:
-            self.board.close()
+        for board in self.boards:
+            board.close()

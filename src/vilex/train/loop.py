@@ -19,6 +19,7 @@ from vilex.errors import InputError
 from vilex.quiet import quiet_loading
 from vilex.t2i import load_t2i
 from vilex.t2i.files import resolve
+from vilex.train.boards import TensorBoard, WeightsAndBiases
 from vilex.train.checkpoint import (
     flatten_optimizer,
     list_checkpoints,
@@ -43,7 +44,7 @@ from vilex.train.toml import to_dict
 BAD_GRACE = 100  # images seen before the share of broken ones is judged
 
 # Settings that a run may change when it goes on; all others would make it another run.
-FREE = {"run.out", "run.device", "run.threads", "run.log_every", "run.sample_every", "run.sample_images"}
+FREE = {"run.out", "run.device", "run.threads", "run.log_every", "run.wandb", "run.sample_every", "run.sample_images"}
 FREE |= {"run.save_every", "run.keep", "run.micro_batch", "run.parallel", "run.gradient_checkpointing"}
 FREE |= {"run.compile", "data.workers", "data.max_bad_share", "data.validation"}
 
@@ -203,7 +204,8 @@ class Training:
                 "images": self.step * self.config.run.batch_size,
                 "config": to_dict(self.config),
             }
-            encoder.save_pretrained(folder, safe_serialization=True)
+            with quiet_loading():
+                encoder.save_pretrained(folder, safe_serialization=True)
         self.engine.wait()
         return folder
 
@@ -263,11 +265,14 @@ class Reporter:
         self.progress = Progress(*columns, disable=quiet or not self.engine.main)
 
     def __enter__(self) -> "Reporter":
-        out, config = self.training.out, self.training.config
+        out, config, boards = self.training.out, self.training.config, []
         if self.engine.main:
             out.mkdir(parents=True, exist_ok=True)
             (out / "config.json").write_text(json.dumps(to_dict(config), indent=2))
-        self.log = Log(out, self.training.step, write=self.engine.main)
+            boards.append(TensorBoard(out, self.training.step))
+            if config.run.wandb:
+                boards.append(WeightsAndBiases(config.run.wandb, out, to_dict(config)))
+        self.log = Log(out, self.training.step, write=self.engine.main, boards=tuple(boards))
         self.progress.start()
         self.task = self.progress.add_task("training", total=config.run.steps, completed=self.training.step)
         return self
