@@ -5,7 +5,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from vilex.bulk import Job, encode_collection, load_shard
+from vilex.bulk import Job, encode_collection, load_shard, on_devices
 from vilex.cli import app
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
@@ -37,7 +37,9 @@ def expected(model_folder, pictures, n=75):
 
 
 def test_a_folder_in_runs_of_rows(images, tmp_path, model_folder, pictures):
-    count, refused = encode_collection(job(images, tmp_path, model_folder, num_tokens=4, rows=3, batch_size=2), ["cpu"])
+    count, refused = encode_collection(
+        job(images, tmp_path, model_folder, num_tokens=4, rows=3, batch_size=2), on_devices(["cpu"])
+    )
     assert count == 8 and not refused
     found = [load_shard(path) for path in sorted((tmp_path / "tokens").iterdir())]
     assert [shard.names for shard in found] == [
@@ -50,7 +52,7 @@ def test_a_folder_in_runs_of_rows(images, tmp_path, model_folder, pictures):
 
 
 def test_shards_by_two_processes_and_what_is_broken_is_named(shards, tmp_path, model_folder, pictures):
-    count, refused = encode_collection(job(shards, tmp_path, model_folder), ["cpu", "cpu"])
+    count, refused = encode_collection(job(shards, tmp_path, model_folder), on_devices(["cpu", "cpu"]))
     assert count == 8 and len(refused) == 1 and "1.tar bad: not a readable image" in refused[0]
     second = load_shard(tmp_path / "tokens" / "tokens-000001.safetensors")
     assert second.names == ["4", "5", "6", "7"]
@@ -59,22 +61,22 @@ def test_shards_by_two_processes_and_what_is_broken_is_named(shards, tmp_path, m
 
 def test_what_is_there_stays_and_what_is_missing_is_made(images, tmp_path, model_folder):
     one = job(images, tmp_path, model_folder, rows=4)
-    encode_collection(one, ["cpu"])
+    encode_collection(one, on_devices(["cpu"]))
     first, second = sorted((tmp_path / "tokens").iterdir())
     before = first.stat().st_mtime_ns, second.read_bytes()
     second.unlink()
     (tmp_path / "tokens" / "tokens-000001.1.tmp").write_bytes(b"left by a process that was killed")
-    encode_collection(one, ["cpu"])
+    encode_collection(one, on_devices(["cpu"]))
     assert (first.stat().st_mtime_ns, second.read_bytes()) == before
 
 
 def test_other_settings_and_damage_are_refused(images, tmp_path, model_folder):
-    encode_collection(job(images, tmp_path, model_folder), ["cpu"])
+    encode_collection(job(images, tmp_path, model_folder), on_devices(["cpu"]))
     with pytest.raises(InputError, match=r"tokens-000000\.safetensors: made with other settings"):
-        encode_collection(job(images, tmp_path, model_folder, num_tokens=4), ["cpu"])
+        encode_collection(job(images, tmp_path, model_folder, num_tokens=4), on_devices(["cpu"]))
     (tmp_path / "tokens" / "tokens-000000.safetensors").write_bytes(b"broken")
     with pytest.raises(InputError, match="damaged token shard"):
-        encode_collection(job(images, tmp_path, model_folder), ["cpu"])
+        encode_collection(job(images, tmp_path, model_folder), on_devices(["cpu"]))
 
 
 def test_command_line(shards, tmp_path, model_folder):

@@ -1,4 +1,4 @@
-"""Whole collections to tokens: shards in, token shards out, on every local device, and on again after a stop.
+"""Whole collections to tokens: shards in, token shards out, on every device, and on again after a stop.
 
 A stream's shard, or a run of rows of a source with random access, becomes one safetensors file. It is
 written aside and renamed, so what lies there is whole, and the same command does only what is missing.
@@ -6,7 +6,9 @@ written aside and renamed, so what lies there is whole, and the same command doe
 
 import json
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -64,9 +66,16 @@ class TokenShard:
     origin: dict[str, Any]
 
 
-def encode_collection(job: Job, devices: list[str]) -> tuple[int, list[str]]:
-    """Encode what `job.out` does not hold yet, with one process a device.
+Runner = Callable[[Job, list[int], dict[str, Any]], None]  # encodes the shards of these numbers, of this origin
 
+
+def encode_collection(
+    job: Job, run: Runner, on_shard: Callable[[int, int], None] | None = None
+) -> tuple[int, list[str]]:
+    """Encode what `job.out` does not hold yet, by `on_devices` or `vilex.cluster.on_ray`.
+
+    Args:
+        on_shard: called with (finished, all) shards about once a second, from a thread.
     Returns:
         How many images its shards hold, and a line for each image or shard that was refused.
     Raises:
@@ -76,12 +85,39 @@ def encode_collection(job: Job, devices: list[str]) -> tuple[int, list[str]]:
     origin = _origin(job)
     count = len(_parts(job, open_source(job.source)))
     missing = [i for i in range(count) if not _is_done(_shard_path(job, i), origin)]
-    if len(devices) == 1 and missing:
-        _work(0, job, devices, missing, origin)
-    elif missing:
-        torch.multiprocessing.spawn(_work, (job, devices, missing, origin), nprocs=len(devices))
+    if missing:
+        with _watched(job.out, count, on_shard):
+            run(job, missing, origin)
     shards = [_about(_shard_path(job, i)) for i in range(count)]
     return sum(len(shard["names"]) for shard in shards), [line for shard in shards for line in shard["refused"]]
+
+
+def on_devices(devices: list[str]) -> Runner:
+    """One local process a device."""
+
+    def run(job: Job, missing: list[int], origin: dict[str, Any]) -> None:
+        if len(devices) == 1:
+            _work(0, job, devices, missing, origin)
+        else:
+            torch.multiprocessing.spawn(_work, (job, devices, missing, origin), nprocs=len(devices))
+
+    return run
+
+
+class Worker:
+    """An encoder on one device, which makes one token shard after another."""
+
+    def __init__(self, job: Job, origin: dict[str, Any], device: str):
+        with quiet_loading():
+            encoder = ViLexEncoder.from_pretrained(_folder(job), use_safetensors=True, dtype=torch.float32)
+        self.encoder, self.job, self.origin = encoder.to(device).eval(), job, origin
+        self.source = open_source(job.source)
+        self.parts = _parts(job, self.source)
+
+    def make(self, number: int) -> None:
+        """Encode and write one shard."""
+        shard = _encode(self.encoder, _read(self.source, self.parts[number]), self.job, self.origin)
+        _write(_shard_path(self.job, number), shard)
 
 
 def load_shard(path: str | Path) -> TokenShard:
@@ -92,6 +128,24 @@ def load_shard(path: str | Path) -> TokenShard:
     """
     about = _about(path)
     return TokenShard(load_file(path)["tokens"], about["names"], about["refused"], about["origin"])
+
+
+@contextmanager
+def _watched(out: Path, count: int, on_shard: Callable[[int, int], None] | None) -> Iterator[None]:
+    """Counts the shards that lie in `out` meanwhile, whoever makes them."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while on_shard and not over.wait(1):
+            on_shard(len(list(out.glob("tokens-*.safetensors"))), count)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _about(path: str | Path) -> dict[str, Any]:
@@ -108,13 +162,9 @@ def _about(path: str | Path) -> dict[str, Any]:
 
 def _work(rank: int, job: Job, devices: list[str], missing: list[int], origin: dict[str, Any]) -> None:
     """One device's share of the missing shards."""
-    folder = _folder(job)
-    with quiet_loading():
-        encoder = ViLexEncoder.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
-    encoder, source = encoder.to(devices[rank]).eval(), open_source(job.source)
-    parts = _parts(job, source)
+    worker = Worker(job, origin, devices[rank])
     for number in missing[rank :: len(devices)]:
-        _write(_shard_path(job, number), _encode(encoder, _read(source, parts[number]), job, origin))
+        worker.make(number)
 
 
 @torch.inference_mode()

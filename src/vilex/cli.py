@@ -45,7 +45,12 @@ def encode(
     model: Model = "nano",
     t2i: Base = None,
     device: Device = "cpu",
-    processes: Annotated[int, typer.Option(min=1, help="With --data on a CPU: processes that share it.")] = 1,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="With --data: processes; by default 1, or one a GPU; on Ray one a device.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="With --data: a Ray cluster; auto, ray://HOST:PORT, or local to start one.")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -56,7 +61,7 @@ def encode(
     if bool(images) == bool(data):
         raise InputError("encode: expected image files, or --data with a folder, tables or shards")
     if data:
-        _encode_collection(data, out or Path("tokens"), tokens, model, _devices(device, processes), quiet, as_json)
+        _encode_collection(data, out or Path("tokens"), tokens, model, _runner(device, processes, ray), quiet, as_json)
         return
     out = out or Path("tokens.safetensors")
     found = [path for path in images if path.is_file()]
@@ -221,24 +226,30 @@ def info(
 
 
 def _encode_collection(
-    data: str, out: Path, tokens: int | None, model: str, devices: list[str], quiet: bool, as_json: bool
+    data: str, out: Path, tokens: int | None, model: str, runner: Any, quiet: bool, as_json: bool
 ) -> None:
     from vilex.bulk import Job, encode_collection
     from vilex.train.config import SourceConfig
 
-    count, refused = encode_collection(Job(SourceConfig(path=data), out, model, tokens), devices)
+    with _progress("encoding", quiet or as_json) as on_shard:
+        count, refused = encode_collection(Job(SourceConfig(path=data), out, model, tokens), runner, on_shard)
     summary = {"folder": str(out), "model": model, "images": count, "refused": refused}
     _print(summary, f"{count} image(s) -> {out}", quiet, as_json)
     _refuse(refused)
 
 
-def _devices(device: str, processes: int) -> list[str]:
-    """`cuda` is every local GPU, a process each; a CPU is shared by as many as asked for."""
-    if device != "cuda":
-        return [device] * processes
+def _runner(device: str, processes: int | None, ray: str | None) -> Any:
+    """Who encodes a collection: a Ray cluster, every local GPU, or processes that share the CPU."""
     import torch
 
-    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cuda"]
+    from vilex.bulk import on_devices
+    from vilex.cluster import on_ray
+
+    if ray:
+        return on_ray(ray, processes, gpu=device.startswith("cuda"))
+    if device != "cuda":
+        return on_devices([device] * (processes or 1))
+    return on_devices([f"cuda:{i}" for i in range(processes or torch.cuda.device_count())] or ["cuda"])
 
 
 def _plan(settings: Any, processes: int, measure: int, quiet: bool, as_json: bool) -> None:
@@ -276,7 +287,7 @@ def _load(model: str, t2i: str | None, device: str, quiet: bool):
 
 @contextmanager
 def _progress(title: str, quiet: bool):
-    """A bar over all denoising steps; yields the callback that moves it."""
+    """A bar over all steps; yields the callback that moves it."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal, transient=True) as progress:
         task = progress.add_task(title, total=None)
