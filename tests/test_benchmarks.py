@@ -1,6 +1,16 @@
-from benchmarks.__main__ import train_pair
+import pytest
+
+from benchmarks import memory, training
 
 
-def test_the_training_pair_runs():
-    for step in train_pair():
+@pytest.mark.parametrize("pair", [training.floor_pair, training.plain_pair, training.loading_pair])
+def test_both_sides_of_a_pair_run(pair, monkeypatch):
+    monkeypatch.setattr(training, "BATCH", 4)
+    for step in pair():
         step()
+
+
+def test_the_usual_loop_needs_more_memory_at_real_sizes():
+    counted = memory.count()
+    assert counted["ours"] > 5_000  # weights alone are 3 GB
+    assert counted["ratio"] < 0.6

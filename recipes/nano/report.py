@@ -1,7 +1,7 @@
 """Stage 8, the report: do tokens say more than words, and more tokens more, on pictures never trained on?
 
-For held-out pictures, re-created from their caption and from 1, 4, 16 and 75 tokens with the same
-seed, steps and guidance, it measures against the source
+For held-out pictures, re-created from their names, from a full sentence and from 1, 4, 16 and 75 tokens
+with the same seed, steps and guidance, it measures against the source
 
     feature distance   1 - cosine of EfficientNet-Lite0 features
     retrieval rank     the source's place among all held-out sources by that distance, 1 at best
@@ -23,11 +23,18 @@ from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
 
 COUNTS = (1, 4, 16, 75)
+CAPTIONS = ("name", "sentence")  # the first two captions of every picture
 SETS = {
     "held-out": "Known concepts in drawings never trained on",
-    "unseen": 'Other concepts in drawings never trained on, captioned without a name ("a drawing")',
+    "unseen": 'Other concepts in drawings never trained on, named "a drawing"',
 }
 GRID_ROWS = 10
+INTRODUCTION = """\
+Held-out pictures, re-created by the text-to-image model alone from what they show (name: "a skull") and from a
+full true sentence ("a picture of a skull at the top right on the grass, in rendered 3d style"), and from 1, 4, 16
+and 75 tokens, with the same seed ({seed}), {steps} steps and guidance {cfg}. Means with 95% bootstrap intervals;
+lower is better everywhere. The features are EfficientNet-Lite0's (ImageNet), so this is no FID.
+"""
 
 
 def write_report(preset: Preset, out: Path) -> None:
@@ -47,7 +54,8 @@ def write_report(preset: Preset, out: Path) -> None:
     for name in SETS:
         table = pyarrow.parquet.read_table(out / f"{name}.parquet").slice(0, settings.images).to_pydict()
         sources = [Image.open(io.BytesIO(content)).convert("RGB") for content in table["image"]]
-        drawn = draw(lexicon, sources, [row[1] for row in table["captions"]], preset)
+        captions = {title: [row[i] for row in table["captions"]] for i, title in enumerate(CAPTIONS)}
+        drawn = draw(lexicon, sources, captions, preset)
         results[name] = {"images": len(sources), **measure(sources, drawn)}
         shown = [[sources[i], *(pictures[i] for pictures in drawn.values())] for i in range(GRID_ROWS)]
         grid(shown, ["source", *drawn]).save(folder / f"{name}.png")
@@ -57,9 +65,9 @@ def write_report(preset: Preset, out: Path) -> None:
 
 
 def draw(
-    lexicon: VisualLexicon, sources: list[Image.Image], captions: list[str], preset: Preset
+    lexicon: VisualLexicon, sources: list[Image.Image], captions: dict[str, list[str]], preset: Preset
 ) -> dict[str, list[Image.Image]]:
-    """Every source from its caption, and from each number of tokens; same seed, steps and guidance."""
+    """Every source from its captions of each kind, and from each number of tokens; same seed, steps and guidance."""
     settings = preset.report
     common = {
         "guidance": Guidance(settings.cfg),
@@ -67,7 +75,7 @@ def draw(
         "seed": preset.seed,
         "batch_size": settings.batch,
     }
-    drawn = {"caption": lexicon.generate(captions, **common)}
+    drawn = {title: lexicon.generate(texts, **common) for title, texts in captions.items()}
     for count in COUNTS:
         drawn[f"{count} tokens" if count > 1 else "1 token"] = lexicon.reconstruct(sources, count, **common)
     return drawn
@@ -96,10 +104,7 @@ def to_markdown(results: dict) -> str:
     lines = [
         "# What vilex-nano shows",
         "",
-        "Held-out pictures, re-created from their caption (text-to-image alone) and from 1, 4, 16 and 75 tokens, with",
-        f"the same seed ({settings['seed']}), {settings['steps']} steps and guidance {settings['cfg']}. Means with 95%",
-        "bootstrap intervals; lower is better everywhere. The features are EfficientNet-Lite0's (ImageNet), so this is",
-        "no FID.",
+        *INTRODUCTION.format(**settings).splitlines(),
         "",
         f"    {results['command']}",
     ]

@@ -65,8 +65,7 @@ def count_step(
     """
     shards = processes if config.run.parallel == "fsdp" else 1
     trained = [p for p in encoder.parameters() if p.requires_grad]
-    fused = patch("torch.nn.functional.scaled_dot_product_attention", _fused_attention)
-    with fused, FlopCounterMode(display=False) as counter, LiveBytes() as step:
+    with fused_attention(), FlopCounterMode(display=False) as counter, LiveBytes() as step:
         _forward_backward(config, t2i, encoder, micro, "meta")
     gradients = sum(p.numel() * p.element_size() for p in trained)
     optimizer = make_optimizer(encoder, config.optim)
@@ -104,8 +103,12 @@ def _forward_backward(
     loss.backward()
 
 
-def _fused_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **_) -> Tensor:
+def fused_attention():
     """Attention that never holds its matrix, as GPUs compute it; shapes alone would take the plain one."""
+    return patch("torch.nn.functional.scaled_dot_product_attention", _attend)
+
+
+def _attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **_) -> Tensor:
     attend = torch.ops.aten._scaled_dot_product_efficient_attention
     kept = torch.is_grad_enabled()
     return attend(query, key, value, attn_mask, kept, dropout_p, is_causal, scale=scale)[0]

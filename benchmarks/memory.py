@@ -1,0 +1,73 @@
+"""Peak memory of training: ours against the usual loop, run small and counted at Stable Diffusion's size.
+
+Run, a process each: `python -m benchmarks.memory ours|plain` prints what its steps added to the resident memory.
+Counted: the very steps on the shapes of Stable Diffusion 1.5 and SigLIP So400m/14 (see `vilex.train.cost`).
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import torch
+
+from benchmarks.plain import PlainLoop
+from benchmarks.training import new_plain_loop, new_training, our_step, plain_step
+from tests import shapes
+from vilex.t2i.stable_diffusion import StableDiffusion
+from vilex.train.config import TrainConfig
+from vilex.train.cost import LiveBytes, fused_attention
+from vilex.train.models import encoder_shape
+from vilex.train.plan import make_plan
+from vilex.train.toml import load_toml
+
+STEPS = 3
+MICRO_BATCH = 4
+
+
+def run_in_turn() -> dict[str, float]:
+    """Megabytes that three steps of 32 images on the embedded model add, of both."""
+    ours, plain = (
+        float(subprocess.run([sys.executable, "-m", __spec__.name, kind], capture_output=True, check=True).stdout)
+        for kind in ("ours", "plain")
+    )
+    return {"ours": round(ours), "other": round(plain), "ratio": round(ours / plain, 3)}
+
+
+def count() -> dict[str, float]:
+    """Megabytes at Stable Diffusion 1.5's size: `configs/sd15-24gb.toml` against the usual loop."""
+    folder = Path(tempfile.mkdtemp())
+    config = load_toml(TrainConfig, Path("configs/sd15-24gb.toml"), [f"run.micro_batch={MICRO_BATCH}"])
+    base = shapes.stable_diffusion(folder / "base", 1)
+    tower = shapes.tower(folder / "tower", "google/siglip-so400m-patch14-224")
+    config = replace(
+        config,
+        model=replace(config.model, base=str(base), tower=str(tower)),
+        data=replace(config.data, path="images"),
+    )
+    ours = make_plan(config).peak
+    plain = PlainLoop(StableDiffusion.from_config(base), encoder_shape(config, 768).train())
+    pixels = torch.zeros(MICRO_BATCH, 3, 512, 512, device="meta")
+    pixel_values = torch.zeros(MICRO_BATCH, 3, 224, 224, device="meta")
+    with fused_attention(), LiveBytes() as step:
+        plain.forward_backward(pixels, pixel_values)
+    weights = sum(4 * p.numel() for module in (*plain.t2i.modules, plain.encoder) for p in module.parameters())
+    adam = sum(8 * p.numel() for p in plain.encoder.parameters())
+    other = weights + adam + step.peak
+    return {"ours": round(ours / 2**20), "other": round(other / 2**20), "ratio": round(ours / other, 3)}
+
+
+def _grown(kind: str) -> float:
+    """Megabytes of peak resident memory over what the imports alone take."""
+    before = psutil.Process().memory_info().rss
+    step = our_step(new_training()) if kind == "ours" else plain_step(new_plain_loop())
+    for _ in range(STEPS):
+        step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20
+
+
+if __name__ == "__main__":
+    print(_grown(sys.argv[1]))

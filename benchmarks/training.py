@@ -1,0 +1,117 @@
+"""A step of `vilex train` against its floor and against the usual loop; reading data against a step."""
+
+import io
+import tarfile
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.plain import PlainLoop
+from vilex.encoder import ViLexEncoder
+from vilex.lexicon import EMBEDDED
+from vilex.prompt import Prompt, Slot, compose, inject
+from vilex.t2i import load_t2i
+from vilex.train.config import DataConfig, TrainConfig
+from vilex.train.data import Batch, make_loader, open_sources
+from vilex.train.loop import Training
+from vilex.train.toml import build
+
+NANO = EMBEDDED["nano"]
+BATCH = 32
+
+
+def new_training() -> Training:
+    """`vilex train` on the embedded model, all tokens kept."""
+    folder = Path(tempfile.mkdtemp())
+    Image.new("RGB", (64, 64)).save(folder / "one.png")
+    config = build(
+        TrainConfig,
+        {
+            "model": {"base": str(NANO / "t2i"), "encoder": str(NANO)},
+            "data": {"path": str(folder)},
+            "objective": {"tail_drop": "off"},
+            "optim": {"name": "adamw"},
+            "run": {"out": str(folder / "out"), "device": "cpu", "batch_size": BATCH},
+        },
+    )
+    return Training(config)
+
+
+def new_plain_loop() -> PlainLoop:
+    return PlainLoop(load_t2i(NANO / "t2i"), ViLexEncoder.from_pretrained(NANO, dtype=torch.float32))
+
+
+def random_images(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels for the auto-encoder, [BATCH, 3, 64, 64], and the tower's input of side `size`."""
+    return torch.rand(BATCH, 3, 64, 64) * 2 - 1, torch.randn(BATCH, 3, size, size)
+
+
+def our_step(training: Training):
+    pixels, pixel_values = random_images(training.bare.config.image_size)
+
+    def step():
+        visits, weights = torch.arange(BATCH), torch.ones(BATCH)
+        training.update(Batch(pixels.clone(), pixel_values.clone(), [""] * BATCH, visits, weights))
+
+    return step
+
+
+def plain_step(plain: PlainLoop):
+    images = random_images(plain.encoder.config.image_size)
+    return lambda: plain.step(*images)
+
+
+def floor_pair():
+    """A whole step, and the least that must be computed for it with the same shapes."""
+    training = new_training()
+    t2i, encoder = training.t2i, training.encoder
+    _, pixel_values = random_images(training.bare.config.image_size)
+    x_t, t = torch.randn(BATCH, *t2i.latent_shape), torch.randint(0, 1000, (BATCH,))
+    layout = compose(Prompt((Slot("v", 75),)), t2i.tokenizer, t2i.positions)
+    ids = layout.ids.expand(BATCH, -1)
+
+    def floor():
+        tokens = encoder(pixel_values).tokens
+        embeddings = inject(t2i.embed(ids), [layout] * BATCH, [{"v": one} for one in tokens])
+        t2i.predict(x_t, t, t2i.condition(ids, embeddings)).square().mean().backward()
+        encoder.zero_grad()
+
+    return our_step(training), floor
+
+
+def plain_pair():
+    """A whole step, and the same step written the usual way."""
+    return our_step(new_training()), plain_step(new_plain_loop())
+
+
+def loading_pair(workers: int = 2):
+    """A batch of photograph-sized JPEGs with captions out of tar shards by two workers, and a whole step."""
+    training = new_training()
+    config = DataConfig(path=str(_photo_shards(workers)), workers=workers)
+    loader = make_loader(
+        open_sources(config), config, batch_size=BATCH, seed=0, start=0, steps=10_000,
+        image_size=training.t2i.image_size, preprocess=training.bare.preprocess,
+    )  # fmt: skip
+    batches = iter(loader)
+    for _ in range(2 * workers + 1):
+        next(batches)  # what was read ahead while nothing waited is no measure
+    return lambda: next(batches), our_step(training)
+
+
+def _photo_shards(shards: int, images: int = 128) -> Path:
+    """Tar shards of smooth random 500 x 375 JPEGs, about 40 kB each as photographs of that size are."""
+    folder, rng = Path(tempfile.mkdtemp()), np.random.default_rng(0)
+    for shard in range(shards):
+        with tarfile.open(folder / f"{shard}.tar", "w") as tar:
+            for i in range(images):
+                coarse = Image.fromarray(rng.integers(0, 256, (75, 100, 3), dtype=np.uint8))
+                content = io.BytesIO()
+                coarse.resize((500, 375), Image.Resampling.BICUBIC).save(content, "JPEG", quality=90)
+                for name, data in ((f"{i}.jpg", content.getvalue()), (f"{i}.txt", b"a photo")):
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(data)
+                    tar.addfile(entry, io.BytesIO(data))
+    return folder
