@@ -34,7 +34,7 @@ from vilex.train.engine import Engine, shard_like, whole
 from vilex.train.health import loss_by_kept, loss_by_noise
 from vilex.train.judge import Judge
 from vilex.train.log import Log
-from vilex.train.models import new_encoder
+from vilex.train.models import checkpoint_activations, new_encoder
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import choose_trained, make_optimizer, make_schedule
 from vilex.train.plan import advise
@@ -65,8 +65,7 @@ class Training:
             self.bare.pooler.match_vocabulary(self.t2i.vocabulary)
         self.vocabulary_norm = self.t2i.vocabulary.float().norm(dim=1).mean().item()
         if config.run.gradient_checkpointing:
-            self.t2i.unet.enable_gradient_checkpointing()
-            self.bare.tower.gradient_checkpointing_enable()
+            checkpoint_activations(self.t2i, self.bare)
         choose_trained(self.bare, config.optim)
         self.sources = open_sources(config.data)
         self.encoder = self.engine.prepare(self.bare)

@@ -8,6 +8,7 @@ import torch
 from vilex.encoder import ViLexConfig, ViLexEncoder
 from vilex.encoder.towers import read_tower_settings
 from vilex.t2i.files import fingerprint, resolve
+from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import TrainConfig
 
 
@@ -36,6 +37,12 @@ def encoder_shape(config: TrainConfig, width: int) -> ViLexEncoder:
         shape = ViLexConfig(tower=tower, image_size=tower.get("image_size", 224), **pooler_settings(config, width))
     with torch.device("meta"):
         return ViLexEncoder(shape)
+
+
+def checkpoint_activations(t2i: StableDiffusion, encoder: ViLexEncoder) -> None:
+    """Denoiser and tower compute activations again in the backward pass instead of holding them."""
+    t2i.unet.enable_gradient_checkpointing()
+    encoder.tower.activation_checkpointing_enable()
 
 
 def pooler_settings(config: TrainConfig, width: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from vilex.t2i.files import resolve
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import TrainConfig
 from vilex.train.cost import count_step, time_step
-from vilex.train.models import encoder_shape
+from vilex.train.models import checkpoint_activations, encoder_shape
 from vilex.train.objective import tail_drop
 from vilex.train.optim import choose_trained
 
@@ -128,8 +128,7 @@ def _shapes(config: TrainConfig) -> tuple[StableDiffusion, ViLexEncoder]:
     encoder = encoder_shape(config, t2i.width)
     choose_trained(encoder, config.optim)
     if config.run.gradient_checkpointing:
-        t2i.unet.enable_gradient_checkpointing()
-        encoder.tower.gradient_checkpointing_enable()
+        checkpoint_activations(t2i, encoder)
     return t2i, encoder.train()
 
 
