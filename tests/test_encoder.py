@@ -25,6 +25,17 @@ def test_any_transformers_tower(tmp_path, kind):
     assert torch.equal(again(pixel_values).tokens, output.tokens)
 
 
+def test_a_tower_keeps_the_normalisation_it_was_trained_with(tmp_path):
+    clip = tiny.tower(tmp_path / "clip", "clip")
+    by_family = ViLexEncoder.from_tower(str(clip), width=24, num_tokens=7, blocks=2, heads=4).config
+    assert by_family.image_mean == (0.48145466, 0.4578275, 0.40821073)
+    CLIPImageProcessorPil(image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6]).save_pretrained(clip)
+    by_file = ViLexEncoder.from_tower(str(clip), width=24, num_tokens=7, blocks=2, heads=4).config
+    assert by_file.image_mean == (0.1, 0.2, 0.3) and by_file.image_std == (0.4, 0.5, 0.6)
+    given = ViLexEncoder.from_tower(str(clip), width=24, num_tokens=7, blocks=2, heads=4, image_mean=(0.0,) * 3)
+    assert given.config.image_mean == (0.0,) * 3
+
+
 def test_a_prefix_is_a_prefix(model_folder):
     encoder = ViLexEncoder.from_pretrained(model_folder)
     x = torch.randn(3, 3, 32, 32)

@@ -11,7 +11,15 @@ from transformers.utils import ModelOutput
 
 from vilex.encoder.config import ViLexConfig
 from vilex.encoder.pooler import AttentionPooler
-from vilex.encoder.towers import build_tower, load_tower, patch_width, patches_of, tower_image_size, tower_settings
+from vilex.encoder.towers import (
+    build_tower,
+    load_tower,
+    patch_width,
+    patches_of,
+    tower_image_size,
+    tower_normalization,
+    tower_settings,
+)
 from vilex.errors import InputError
 from vilex.images import square
 
@@ -44,8 +52,8 @@ class ViLexEncoder(PreTrainedModel):
     def from_tower(cls, name: str, **settings) -> "ViLexEncoder":
         """A pre-trained tower under a new, random pooler; `settings` as in `ViLexConfig`."""
         tower = load_tower(name)
-        settings.setdefault("image_size", tower_image_size(tower))
-        encoder = cls(ViLexConfig(tower=tower_settings(tower), **settings))
+        own = {"image_size": tower_image_size(tower), **tower_normalization(name, tower)}
+        encoder = cls(ViLexConfig(tower=tower_settings(tower), **(own | settings)))
         encoder.tower.load_state_dict(tower.state_dict())
         return encoder
 

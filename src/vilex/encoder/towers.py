@@ -8,13 +8,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, CLIPVisionModel, SiglipVisionModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, CLIPVisionModel, SiglipVisionModel
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from vilex.errors import InputError
 
 OPEN_CLIP = "open_clip"
 OPEN_CLIP_PREFIX = f"{OPEN_CLIP}:"
+NORMALIZATION = {  # by model_type; all others as SigLIP, -1..1
+    "clip_vision_model": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    "dinov2": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+    "dinov2_with_registers": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+}
 
 
 def build_tower(settings: dict[str, Any]) -> nn.Module:
@@ -59,7 +72,9 @@ def read_tower_settings(name: str) -> dict[str, Any]:
         InputError: there is no such model.
     """
     if name.startswith(OPEN_CLIP_PREFIX):
-        return {"model_type": OPEN_CLIP, "name": name.removeprefix(OPEN_CLIP_PREFIX).split("/", 1)[0]}
+        kind = name.removeprefix(OPEN_CLIP_PREFIX).split("/", 1)[0]
+        size = (_open_clip().get_model_config(kind) or {}).get("vision_cfg", {}).get("image_size", 224)
+        return {"model_type": OPEN_CLIP, "name": kind, "image_size": size}
     try:
         config = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -84,6 +99,26 @@ def tower_image_size(tower: nn.Module) -> int:
     return tower.image_size if isinstance(tower, OpenClipTower) else tower.config.image_size
 
 
+def tower_normalization(name: str, tower: nn.Module) -> dict[str, tuple[float, ...]]:
+    """`image_mean` and `image_std` that a tower was trained with: its own preprocessor's, else its family's."""
+    if isinstance(tower, OpenClipTower):
+        return {"image_mean": tower.visual.preprocess_cfg["mean"], "image_std": tower.visual.preprocess_cfg["std"]}
+    try:
+        processor = AutoImageProcessor.from_pretrained(name)
+        return {"image_mean": tuple(processor.image_mean), "image_std": tuple(processor.image_std)}
+    except (OSError, ValueError):
+        mean, std = NORMALIZATION.get(tower.config.model_type, (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD))
+        return {"image_mean": tuple(mean), "image_std": tuple(std)}
+
+
+def checkpoint_tower(tower: nn.Module) -> None:
+    """The tower computes activations again in the backward pass instead of holding them."""
+    if isinstance(tower, OpenClipTower):
+        tower.visual.set_grad_checkpointing()
+    else:
+        tower.activation_checkpointing_enable()
+
+
 def patches_of(tower: nn.Module, pixel_values: Tensor) -> Tensor:
     """[B, 3, H, W] -> [B, P, D], the patches after the last layer; class and register tokens left out."""
     if isinstance(tower, OpenClipTower):
@@ -95,25 +130,36 @@ def patches_of(tower: nn.Module, pixel_values: Tensor) -> Tensor:
 
 
 class OpenClipTower(nn.Module):
-    """The visual transformer of an open_clip model, CoCa among them, returning its patches."""
+    """The vision transformer of an open_clip model, CoCa among them.
+
+    Its patches are those of the last layer, before the attentional pooling that CoCa's captions read from.
+    """
 
     def __init__(self, name: str, pretrained: str | None = None):
         super().__init__()
-        try:
-            import open_clip
-        except ImportError:
-            raise InputError("open_clip towers need the extra: pip install 'vilex[coca]'") from None
-        self.name = name
-        self.visual = open_clip.create_model(name, pretrained=pretrained).visual
-        self.visual.output_tokens = True
-        size = self.visual.image_size
-        self.image_size = size[0] if isinstance(size, (tuple, list)) else size
-        with torch.no_grad():
-            self.width = self(torch.zeros(1, 3, self.image_size, self.image_size)).shape[-1]
+        self.name, wanted = name, torch.get_default_device()
+        with torch.device("cpu"):  # open_clip cannot build on the meta device, where transformers loads
+            self.visual = _open_clip().create_model(name, pretrained=pretrained).visual
+            for unused in ("attn_pool", "attn_pool_contrastive", "ln_post", "proj"):  # would never train
+                if getattr(self.visual, unused, None) is not None:
+                    setattr(self.visual, unused, None)
+            size = self.visual.image_size
+            self.image_size = size[0] if isinstance(size, (tuple, list)) else size
+            with torch.no_grad():
+                self.width = self(torch.zeros(1, 3, self.image_size, self.image_size)).shape[-1]
+        self.to(wanted)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        _, patches = self.visual(pixel_values)
-        return patches
+        seen = self.visual.forward_intermediates(pixel_values, indices=1, output_fmt="NLC", intermediates_only=True)
+        return seen["image_intermediates"][-1]
+
+
+def _open_clip():
+    try:
+        import open_clip
+    except ImportError:
+        raise InputError("open_clip towers need the extra: pip install 'vilex[coca]'") from None
+    return open_clip
 
 
 def _without_unused_head(tower: nn.Module) -> nn.Module:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from vilex.encoder import ViLexConfig, ViLexEncoder
-from vilex.encoder.towers import read_tower_settings
+from vilex.encoder.towers import checkpoint_tower, read_tower_settings
 from vilex.t2i.files import fingerprint, resolve
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import TrainConfig
@@ -42,7 +42,7 @@ def encoder_shape(config: TrainConfig, width: int) -> ViLexEncoder:
 def checkpoint_activations(t2i: StableDiffusion, encoder: ViLexEncoder) -> None:
     """Denoiser and tower compute activations again in the backward pass instead of holding them."""
     t2i.unet.enable_gradient_checkpointing()
-    encoder.tower.activation_checkpointing_enable()
+    checkpoint_tower(encoder.tower)
 
 
 def pooler_settings(config: TrainConfig, width: int) -> dict[str, Any]:
