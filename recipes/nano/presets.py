@@ -71,6 +71,7 @@ class PoolerPreset:
 @dataclass(frozen=True)
 class ReportPreset:
     images: int = 80  # of each set
+    seeds: int = 1
     steps: int = 16
     cfg: float = 2.0
     batch: int = 40

@@ -26,8 +26,8 @@ from vilex.quiet import quiet_loading
 from vilex.t2i.files import check_safetensors, resolve, weights_hash
 from vilex.train.config import SourceConfig
 from vilex.train.data.example import Example
-from vilex.train.data.sources import Indexed, open_source
-from vilex.train.data.streamed import Stream, guarded
+from vilex.train.data.reading import parts_of, read_part
+from vilex.train.data.sources import open_source
 
 FORMAT = "vilex-token-shard"
 
@@ -83,7 +83,7 @@ def encode_collection(
     """
     job.out.mkdir(parents=True, exist_ok=True)
     origin = _origin(job)
-    count = len(_parts(job, open_source(job.source)))
+    count = len(parts_of(open_source(job.source), job.rows))
     missing = [i for i in range(count) if not _is_done(_shard_path(job, i), origin)]
     if missing:
         with _watched(job.out, count, on_shard):
@@ -112,11 +112,11 @@ class Worker:
             encoder = ViLexEncoder.from_pretrained(_folder(job), use_safetensors=True, dtype=torch.float32)
         self.encoder, self.job, self.origin = encoder.to(device).eval(), job, origin
         self.source = open_source(job.source)
-        self.parts = _parts(job, self.source)
+        self.parts = parts_of(self.source, job.rows)
 
     def make(self, number: int) -> None:
         """Encode and write one shard."""
-        shard = _encode(self.encoder, _read(self.source, self.parts[number]), self.job, self.origin)
+        shard = _encode(self.encoder, read_part(self.source, self.parts[number]), self.job, self.origin)
         _write(_shard_path(self.job, number), shard)
 
 
@@ -181,23 +181,6 @@ def _encode(
             tokens.append(encoder(pixel_values, n).tokens.half().cpu())
             names += [example.name for example in good]
     return TokenShard(torch.cat(tokens), names, refused, origin)
-
-
-def _parts(job: Job, source: Indexed | Stream) -> list[int | range]:
-    """A stream's shards by number, or runs of rows."""
-    if not hasattr(source, "__len__"):
-        return list(range(len(source.shards)))
-    return [range(i, min(i + job.rows, len(source))) for i in range(0, len(source), job.rows)]
-
-
-def _read(source: Indexed | Stream, part: int | range) -> Iterator[Example | InputError]:
-    """A part's examples in order, and an InputError in the place of each broken one."""
-    samples = guarded(source, part) if isinstance(part, int) else (lambda i=i: source[i] for i in part)
-    for sample in samples:
-        try:
-            yield sample if isinstance(sample, InputError) else sample()
-        except InputError as error:
-            yield error
 
 
 def _write(path: Path, shard: TokenShard) -> None:

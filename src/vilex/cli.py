@@ -1,37 +1,41 @@
 """The command line: parses, calls the library, prints."""
 
-import json
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vilex.cli_eval import app as eval_app
+from vilex.console import (
+    Base,
+    Cfg,
+    Device,
+    Folder,
+    Json,
+    Model,
+    NumImages,
+    Quiet,
+    Scale,
+    SchedulerName,
+    Seed,
+    Steps,
+    check_counts,
+    errors,
+    load_lexicon,
+    parse_number,
+    parse_numbers,
+    parse_pairs,
+    print_summary,
+    progress_bar,
+    refuse,
+)  # fmt: skip
 from vilex.errors import InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Images as words.")
+app.add_typer(eval_app, name="eval")
 ENCODE_BATCH = 32
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-
-Model = Annotated[str, typer.Option(help="Embedded model (nano), folder, or hub id.")]
-Base = Annotated[str | None, typer.Option(help="Frozen text-to-image model, if not the encoder's own.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON, nothing else.")]
-Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures and manifest.json.")]
-Steps = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
-SchedulerName = Annotated[
-    str, typer.Option(help="dpm++, ddim, ddpm, euler, euler-a, heun, pndm, unipc, or a diffusers class.")
-]
-Seed = Annotated[int, typer.Option(help="Seed of the first picture; the next ones count up.")]
-NumImages = Annotated[int, typer.Option(min=1, help="Pictures a prompt.")]
-Scale = Annotated[int, typer.Option("--size", min=1, max=16, help="Upscale factor (Lanczos).")]
-Cfg = Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is none.")]
 
 
 @app.command()
@@ -65,9 +69,9 @@ def encode(
         return
     out = out or Path("tokens.safetensors")
     found = [path for path in images if path.is_file()]
-    lexicon = _load(model, t2i, device, quiet or as_json) if found else None
+    lexicon = load_lexicon(model, t2i, device, quiet or as_json) if found else None
     tokens_by_path, refused = {}, []
-    with _progress("encoding", quiet or as_json) as on_step:
+    with progress_bar("encoding", quiet or as_json) as on_step:
         for start in range(0, len(images), ENCODE_BATCH):
             good, bad = load_each(images[start : start + ENCODE_BATCH])
             refused += bad
@@ -82,8 +86,8 @@ def encode(
         save_tokens(out, {name: tokens_by_path[path] for name, path in names.items()}, provenance)
         shape = list(next(iter(tokens_by_path.values())).shape)
         summary = {"file": str(out), "tokens": shape, "images": provenance, "refused": refused}
-        _print(summary, f"{len(names)} image(s) x {shape[0]} tokens -> {out}", quiet, as_json)
-    _refuse(refused)
+        print_summary(summary, f"{len(names)} image(s) x {shape[0]} tokens -> {out}", quiet, as_json)
+    refuse(refused)
 
 
 @app.command()
@@ -115,24 +119,25 @@ def generate(
     from vilex.guidance import Guidance
     from vilex.output import Output
 
-    named = {name: _image_source(value) for name, value in _pairs(image, "--image").items()}
-    weights = {name: _number(value, "--weight") for name, value in _pairs(weight, "--weight").items()}
+    named = {name: _image_source(value) for name, value in parse_pairs(image, "--image").items()}
+    weights = {name: parse_number(value, "--weight") for name, value in parse_pairs(weight, "--weight").items()}
     guidance = Guidance(cfg, tfg, interval)
-    lexicon = _load(model, t2i, device, quiet or as_json)
+    lexicon = load_lexicon(model, t2i, device, quiet or as_json)
     settings = {
-        "model": model, "encoder_sha256": lexicon.encoder_sha256, "prompt": prompt, "images": _pairs(image, "--image"),
-        "weights": weights, "tokens": tokens, "cfg": cfg, "tfg": tfg, "interval": list(interval), "negative": negative,
-        "steps": steps, "scheduler": scheduler, "seed": seed, "size": size,
+        "model": model, "encoder_sha256": lexicon.encoder_sha256, "prompt": prompt,
+        "images": parse_pairs(image, "--image"), "weights": weights, "tokens": tokens, "cfg": cfg, "tfg": tfg,
+        "interval": list(interval), "negative": negative, "steps": steps, "scheduler": scheduler, "seed": seed,
+        "size": size,
     }  # fmt: skip
     output = Output(out, "generate", settings)
-    with _progress("drawing", quiet or as_json) as on_step:
+    with progress_bar("drawing", quiet or as_json) as on_step:
         pictures = lexicon.generate(
             prompt, named, num_tokens=tokens, weights=weights, negative=negative, guidance=guidance,
             num_images=num_images, seed=seed, steps=steps, scheduler=scheduler, on_step=on_step,
         )  # fmt: skip
     for i, picture in enumerate(pictures):
         output.picture(f"{i:03d}.png", picture, size, seed=seed + i)
-    _print(output.manifest(), f"{len(pictures)} picture(s) -> {out}", quiet, as_json)
+    print_summary(output.manifest(), f"{len(pictures)} picture(s) -> {out}", quiet, as_json)
 
 
 @app.command()
@@ -158,19 +163,19 @@ def reconstruct(
     from vilex.output import Output
     from vilex.reconstruction import reconstruct_at, reconstruction_grid
 
-    counts = _counts(tokens)
+    counts = parse_numbers(tokens, "--tokens")
     good, bad = load_each(images)
     if not good:
-        _refuse(bad)
-    lexicon = _load(model, t2i, device, quiet or as_json)
-    _check_counts(counts, lexicon.num_tokens)
+        refuse(bad)
+    lexicon = load_lexicon(model, t2i, device, quiet or as_json)
+    check_counts(counts, lexicon.num_tokens)
     settings = {
         "model": model, "encoder_sha256": lexicon.encoder_sha256, "cfg": cfg, "steps": steps, "scheduler": scheduler,
         "seed": seed, "size": size,
     }  # fmt: skip
     output = Output(out, "reconstruct", settings)
     for name, (path, image) in zip(_unique_names(list(good)), good.items(), strict=True):
-        with _progress(path.name, quiet or as_json) as on_step:
+        with progress_bar(path.name, quiet or as_json) as on_step:
             drawn = reconstruct_at(
                 lexicon, image, counts, num_images, guidance=Guidance(cfg), seed=seed, steps=steps,
                 scheduler=scheduler, on_step=on_step,
@@ -182,8 +187,8 @@ def reconstruct(
                 )
         shown = reconstruction_grid(square(image, lexicon.t2i.image_size), drawn)
         output.picture(f"{name}-grid.png", shown, source=str(path), tokens=counts)
-    _print(output.manifest(bad), f"{len(good)} image(s) at {tokens} tokens -> {out}", quiet, as_json)
-    _refuse(bad)
+    print_summary(output.manifest(bad), f"{len(good)} image(s) at {tokens} tokens -> {out}", quiet, as_json)
+    refuse(bad)
 
 
 @app.command()
@@ -219,10 +224,10 @@ def info(
     as_json: Json = False,
 ) -> None:
     """What a model is: tower, pooler, base, sizes, training."""
-    lexicon = _load(model, t2i, "cpu", as_json)
+    lexicon = load_lexicon(model, t2i, "cpu", as_json)
     facts = lexicon.facts()
     text = "\n".join(f"{key:>16}  {value}" for key, value in facts.items())
-    _print({"model": model, **facts}, text, False, as_json)
+    print_summary({"model": model, **facts}, text, False, as_json)
 
 
 def _encode_collection(
@@ -231,11 +236,11 @@ def _encode_collection(
     from vilex.bulk import Job, encode_collection
     from vilex.train.config import SourceConfig
 
-    with _progress("encoding", quiet or as_json) as on_shard:
+    with progress_bar("encoding", quiet or as_json) as on_shard:
         count, refused = encode_collection(Job(SourceConfig(path=data), out, model, tokens), runner, on_shard)
     summary = {"folder": str(out), "model": model, "images": count, "refused": refused}
-    _print(summary, f"{count} image(s) -> {out}", quiet, as_json)
-    _refuse(refused)
+    print_summary(summary, f"{count} image(s) -> {out}", quiet, as_json)
+    refuse(refused)
 
 
 def _runner(device: str, processes: int | None, ray: str | None) -> Any:
@@ -263,7 +268,7 @@ def _plan(settings: Any, processes: int, measure: int, quiet: bool, as_json: boo
     device = automatic if settings.run.device == "auto" else settings.run.device
     made = make_plan(settings, processes, measure, device)
     text = "\n".join(f"{title:>10}  {line}" for title, line in describe(made).items())
-    _print({**asdict(made), "peak": made.peak}, text, quiet, as_json)
+    print_summary({**asdict(made), "peak": made.peak}, text, quiet, as_json)
 
 
 def main() -> None:
@@ -274,70 +279,6 @@ def main() -> None:
     except InputError as error:
         errors.print(f"error: {error}", markup=False)
         sys.exit(2)
-
-
-def _load(model: str, t2i: str | None, device: str, quiet: bool):
-    from vilex.lexicon import VisualLexicon
-
-    if quiet or not errors.is_terminal:
-        return VisualLexicon.from_pretrained(model, t2i, device)
-    with errors.status(f"loading {model}"):
-        return VisualLexicon.from_pretrained(model, t2i, device)
-
-
-@contextmanager
-def _progress(title: str, quiet: bool):
-    """A bar over all steps; yields the callback that moves it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal, transient=True) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def _print(summary: dict[str, Any], text: str, quiet: bool, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(summary, ensure_ascii=False))
-    elif not quiet:
-        print(text)
-
-
-def _refuse(bad: list[str]) -> None:
-    """List what was refused and end with status 2; the good ones are done by then."""
-    if bad:
-        for line in bad:
-            errors.print(f"error: {line}", markup=False)
-        raise typer.Exit(2)
-
-
-def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
-    pairs = {}
-    for value in values or []:
-        name, equals, content = value.partition("=")
-        if not equals or not name or not content:
-            raise InputError(f"{option} {value}: expected NAME=VALUE, as in {option} cat=...")
-        pairs[name] = content
-    return pairs
-
-
-def _number(text: str, option: str) -> float:
-    return _parse(float, text, f"{option} {text}: expected a number")
-
-
-def _counts(text: str) -> list[int]:
-    return [_parse(int, part, f"--tokens {text}: expected whole numbers, as in 1,4,16") for part in text.split(",")]
-
-
-def _parse(kind: Callable[[str], Any], text: str, message: str) -> Any:
-    try:
-        return kind(text)
-    except ValueError:
-        raise InputError(message) from None
-
-
-def _check_counts(counts: list[int], limit: int) -> None:
-    for count in counts:
-        if not 1 <= count <= limit:
-            raise InputError(f"--tokens {count}: expected 1 to {limit}")
 
 
 def _image_source(value: str):

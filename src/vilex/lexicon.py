@@ -137,7 +137,8 @@ class VisualLexicon:
             weights: per image; 1 is the image as it is, 0 gives the base model's picture for the words.
             negative: what to steer away from; acts where `guidance.cfg` is not 1.
             num_images: pictures a prompt.
-            seed: of the first picture, the next ones counting up; or one for each of the `num_images`.
+            seed: of a prompt's first picture, the next ones counting up; or one for each of the `num_images`; or
+                one for each picture, prompt by prompt.
             steps: denoising steps. `scheduler`: see `vilex.sample.SCHEDULERS`.
             batch_size: pictures drawn at once; it does not change them.
             on_step: called with (finished, all) denoising steps.
@@ -150,11 +151,15 @@ class VisualLexicon:
             raise InputError(f"expected at least 1 step and 1 image, got {steps} and {num_images}")
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
         seeds = [seed + i for i in range(num_images)] if isinstance(seed, int) else list(seed)
-        if len(seeds) != num_images:
-            raise InputError(f"expected {num_images} seeds, one for each image, got {len(seeds)}")
+        if len(seeds) == num_images:
+            seeds *= len(texts)
+        if len(seeds) != num_images * len(texts):
+            raise InputError(
+                f"expected {num_images} seeds, or {num_images * len(texts)} for one a picture, got {len(seeds)}"
+            )
         tokens = self._named_tokens(images or {})
         parsed = [self._budgeted(parse(text), tokens, num_tokens) for text in texts]
-        jobs = [(one, own_seed) for one in parsed for own_seed in seeds]
+        jobs = list(zip([one for one in parsed for _ in range(num_images)], seeds, strict=True))
         drawn: list[Image.Image] = []
         total = steps * -(-len(jobs) // batch_size)
         for start in range(0, len(jobs), batch_size):

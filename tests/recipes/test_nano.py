@@ -264,4 +264,4 @@ def test_every_stage_of_a_preset_runs(tmp_path, data, preset, extra):
     assert (tmp_path / "nano" / "model.safetensors").is_file() and (
         tmp_path / "nano" / "t2i" / "model_index.json"
     ).is_file()
-    assert (tmp_path / "report" / "report.json").is_file() and (tmp_path / "report" / "held-out.png").is_file()
+    assert (tmp_path / "report" / "results.json").is_file() and (tmp_path / "report" / "held-out.png").is_file()

@@ -1,0 +1,94 @@
+"""What the commands share: options, progress bars, summaries, and how bad input is said."""
+
+import json
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vilex.errors import InputError
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Model = Annotated[str, typer.Option(help="Embedded model (nano), folder, or hub id.")]
+Base = Annotated[str | None, typer.Option(help="Frozen text-to-image model, if not the encoder's own.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON, nothing else.")]
+Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures and manifest.json.")]
+Steps = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
+SchedulerName = Annotated[
+    str, typer.Option(help="dpm++, ddim, ddpm, euler, euler-a, heun, pndm, unipc, or a diffusers class.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of the first picture; the next ones count up.")]
+NumImages = Annotated[int, typer.Option(min=1, help="Pictures a prompt.")]
+Scale = Annotated[int, typer.Option("--size", min=1, max=16, help="Upscale factor (Lanczos).")]
+Cfg = Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is none.")]
+
+
+def load_lexicon(model: str, t2i: str | None, device: str, quiet: bool):
+    from vilex.lexicon import VisualLexicon
+
+    if quiet or not errors.is_terminal:
+        return VisualLexicon.from_pretrained(model, t2i, device)
+    with errors.status(f"loading {model}"):
+        return VisualLexicon.from_pretrained(model, t2i, device)
+
+
+@contextmanager
+def progress_bar(title: str, quiet: bool):
+    """A bar over all steps; yields the callback that moves it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal, transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def print_summary(summary: dict[str, Any], text: str, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary, ensure_ascii=False))
+    elif not quiet:
+        print(text)
+
+
+def refuse(bad: list[str]) -> None:
+    """List what was refused and end with status 2; the good ones are done by then."""
+    if bad:
+        for line in bad:
+            errors.print(f"error: {line}", markup=False)
+        raise typer.Exit(2)
+
+
+def parse_pairs(values: list[str] | None, option: str) -> dict[str, str]:
+    pairs = {}
+    for value in values or []:
+        name, equals, content = value.partition("=")
+        if not equals or not name or not content:
+            raise InputError(f"{option} {value}: expected NAME=VALUE, as in {option} cat=...")
+        pairs[name] = content
+    return pairs
+
+
+def parse_number(text: str, option: str) -> float:
+    return _parse(float, text, f"{option} {text}: expected a number")
+
+
+def parse_numbers(text: str, option: str) -> list[int]:
+    return [_parse(int, part, f"{option} {text}: expected whole numbers, as in 1,4,16") for part in text.split(",")]
+
+
+def _parse(kind: Callable[[str], Any], text: str, message: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise InputError(message) from None
+
+
+def check_counts(counts: list[int], limit: int) -> None:
+    for count in counts:
+        if not 1 <= count <= limit:
+            raise InputError(f"--tokens {count}: expected 1 to {limit}")

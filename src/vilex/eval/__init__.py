@@ -1,0 +1,1 @@
+"""Numbers that can be trusted: protocols and the metrics they share."""

@@ -1,0 +1,103 @@
+"""A grid of short training runs from one TOML file, and one table of what each is worth.
+
+    train = "run.toml"                    # what all variants share
+    set = ["run.steps=2000"]              # changes for all of them
+
+    [measure]
+    data = "held-out.parquet"             # pictures to re-create
+    counts = [1, 4, 16]
+
+    [[variants]]
+    name = "2 blocks"
+    set = ["model.blocks=2"]
+
+Runs go on where they stopped, and what is evaluated stays, so the command can be interrupted and repeated.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vilex.errors import InputError
+from vilex.eval.reconstruction import Reconstruction, evaluate_reconstruction
+from vilex.lexicon import VisualLexicon
+from vilex.train.config import SourceConfig, TrainConfig
+from vilex.train.loop import train
+from vilex.train.toml import load_toml
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """What every variant's encoder is measured by; see `vilex.eval.reconstruction.Reconstruction`."""
+
+    data: str = ""
+    images: int = 64
+    counts: tuple[int, ...] = (1, 4, 16)
+    seeds: tuple[int, ...] = (0,)
+    features: tuple[str, ...] = ("lite0",)
+    measures: tuple[str, ...] = ("distance", "error")
+    cfg: float = 2.0
+    steps: int = 16
+
+
+@dataclass(frozen=True)
+class Variant:
+    name: str = ""
+    set: tuple[str, ...] = ()  # section.key=value
+
+
+@dataclass(frozen=True)
+class Ablation:
+    train: str = ""
+    set: tuple[str, ...] = ()
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    variants: tuple[Variant, ...] = ()
+
+
+def run_ablation(grid: Ablation, out: Path, device: str = "cpu", quiet: bool = False) -> dict[str, Any]:
+    """Train and evaluate every variant; write results.json with a row a variant.
+
+    Raises:
+        InputError: the grid is incomplete, a setting is unknown, or a run fails.
+    """
+    if not (grid.train and grid.measure.data and grid.variants):
+        raise InputError("ablation: expected train, measure.data and [[variants]]")
+    names = [variant.name for variant in grid.variants]
+    if not all(names) or len({folder_of(out, name) for name in names}) < len(names):
+        raise InputError("ablation: expected a name for each of [[variants]], all different")
+    configs = {variant.name: configure(grid, variant, out, device) for variant in grid.variants}  # all before one runs
+    rows: dict[str, dict[str, Any]] = {}
+    for name, config in configs.items():
+        encoder = train(config, quiet)
+        found = evaluate(grid.measure, encoder, config.model.num_tokens, folder_of(out, name) / "eval", device)
+        rows[name] = {
+            f"{measure}, {row}": value
+            for row, values in found["rows"].items()
+            if "token" in row
+            for measure, value in values.items()
+        }
+    results = {"grid": {"train": grid.train, "set": list(grid.set)}, "rows": rows}
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def configure(grid: Ablation, variant: Variant, out: Path, device: str) -> TrainConfig:
+    """A variant's run, below `out`."""
+    config = load_toml(TrainConfig, grid.train, [*grid.set, *variant.set])
+    config = replace(config, run=replace(config.run, out=str(folder_of(out, variant.name) / "run"), device=device))
+    config.check()
+    return config
+
+
+def evaluate(measure: MeasureConfig, encoder: Path, num_tokens: int, out: Path, device: str) -> dict[str, Any]:
+    settings = Reconstruction(
+        SourceConfig(path=measure.data), out, measure.images, tuple(k for k in measure.counts if k <= num_tokens), (),
+        measure.seeds, measure.features, measure.measures, cfg=measure.cfg, steps=measure.steps,
+    )  # fmt: skip
+    results, _ = evaluate_reconstruction(VisualLexicon.from_pretrained(encoder, device=device), settings)
+    return results
+
+
+def folder_of(out: Path, name: str) -> Path:
+    return out / name.replace(" ", "-").replace("/", "-")

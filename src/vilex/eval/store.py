@@ -1,0 +1,69 @@
+"""Pictures of an evaluation on disk: whole, numbered, never drawn twice, and never mixed with other settings."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vilex.errors import InputError
+
+SOURCES = "source"
+
+
+class PictureStore:
+    """`out`/pictures/ROW/SEED/NUMBER.png, and `out`/settings.json that says how they were made.
+
+    PNG, for JPEG alone moves a Fréchet distance.
+
+    Args:
+        settings: plain values; what lies in `out` must have been made with the same.
+    Raises:
+        InputError: it was not.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any]):
+        self.folder, path = out / "pictures", out / "settings.json"
+        settings = json.loads(json.dumps(settings))
+        if path.is_file():
+            before = json.loads(path.read_text())
+            for key in settings.keys() | before.keys():
+                if before.get(key) != settings.get(key):
+                    raise InputError(
+                        f"{out}: holds pictures of {key} {before.get(key)!r}, not {settings.get(key)!r}; "
+                        "give another folder with -o"
+                    )
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings, indent=2) + "\n")
+
+    def path(self, row: str, seed: int, number: int) -> Path:
+        return self.folder / row.replace(" ", "-") / str(seed) / f"{number:06d}.png"
+
+    def has(self, row: str, seed: int, numbers: Sequence[int]) -> bool:
+        return all(self.path(row, seed, number).is_file() for number in numbers)
+
+    def save(self, row: str, seed: int, numbers: Sequence[int], pictures: Sequence[Image.Image]) -> None:
+        for number, picture in zip(numbers, pictures, strict=True):
+            path = self.path(row, seed, number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_suffix(f".{os.getpid()}.tmp")
+            picture.save(aside, "PNG")
+            os.replace(aside, path)
+
+    def load(self, row: str, seed: int, count: int) -> list[Image.Image]:
+        """The first `count` pictures of a row.
+
+        Raises:
+            InputError: one is damaged.
+        """
+        return [_open(self.path(row, seed, number)) for number in range(count)]
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path}: damaged picture ({error}); remove it and evaluate again") from None
