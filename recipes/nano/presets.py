@@ -63,7 +63,7 @@ class TowerPreset:
 
 @dataclass(frozen=True)
 class PoolerPreset:
-    images: int = 19_200  # 0 leaves the head start out
+    images: int = 80_000  # 0 leaves the head start out; it is after 25,000 that places fall into place
     batch: int = 48
     lr: float = 1e-3
 
