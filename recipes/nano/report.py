@@ -60,7 +60,7 @@ def to_page(results: dict) -> str:
     """The report as a page: a table and a grid for each set."""
     parts = [INTRODUCTION.format(**next(iter(results.values()))["settings"])]
     for name, found in results.items():
-        parts.append(f"## {SETS[name]} ({found['images']} pictures, {len(found['seeds'])} seeds)\n")
+        parts.append(f"## {SETS[name]} ({found['images']} pictures)\n")
         parts.append(to_markdown(found["rows"]))
         parts.append(f"![{name}](images/{name}.png)\n")
     return "\n".join(parts)
