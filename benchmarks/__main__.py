@@ -56,7 +56,7 @@ def make_measures(rounds: int) -> dict[str, Callable[[], dict[str, float]]]:
         "generate": lambda: compare(*inference.generate_pair(VisualLexicon.from_pretrained("nano")), rounds),
         "train": lambda: compare(*training.floor_pair(), rounds),
         "plain": lambda: compare(*training.plain_pair(), rounds),
-        "load": lambda: compare(*training.loading_pair(), rounds),
+        "load": lambda: compare(*training.loading_pair(), max(1, rounds // 3)),
         "memory": memory.run_in_turn,
         "memory-sd": memory.count,
     }

@@ -4,7 +4,6 @@ Run, a process each: `python -m benchmarks.memory ours|plain` prints what its st
 Counted: the very steps on the shapes of Stable Diffusion 1.5 and SigLIP So400m/14 (see `vilex.train.cost`).
 """
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -66,7 +65,13 @@ def _grown(kind: str) -> float:
     step = our_step(new_training()) if kind == "ours" else plain_step(new_plain_loop())
     for _ in range(STEPS):
         step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20
+    return (_peak() - before) / 2**20
+
+
+def _peak() -> int:
+    """Bytes at most resident since this program began. (ru_maxrss would count its parent's too.)"""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

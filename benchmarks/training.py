@@ -21,6 +21,7 @@ from vilex.train.toml import build
 
 NANO = EMBEDDED["nano"]
 BATCH = 32
+SEVERAL = 16  # batches in a row: more than the workers read ahead
 
 
 def new_training() -> Training:
@@ -88,17 +89,25 @@ def plain_pair():
 
 
 def loading_pair(workers: int = 2):
-    """A batch of photograph-sized JPEGs with captions out of tar shards by two workers, and a whole step."""
+    """Sixteen batches of photograph-sized JPEGs with captions out of tar shards, by two workers with nothing beside
+    them to do, and sixteen steps."""
     training = new_training()
     config = DataConfig(path=str(_photo_shards(workers)), workers=workers)
     loader = make_loader(
         open_sources(config), config, batch_size=BATCH, seed=0, start=0, steps=10_000,
         image_size=training.t2i.image_size, preprocess=training.bare.preprocess,
     )  # fmt: skip
-    batches = iter(loader)
-    for _ in range(2 * workers + 1):
-        next(batches)  # what was read ahead while nothing waited is no measure
-    return lambda: next(batches), our_step(training)
+    batches, step = iter(loader), our_step(training)
+
+    def load():
+        for _ in range(SEVERAL):
+            next(batches)
+
+    def train():
+        for _ in range(SEVERAL):
+            step()
+
+    return load, train
 
 
 def _photo_shards(shards: int, images: int = 128) -> Path:

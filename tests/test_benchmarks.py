@@ -6,6 +6,7 @@ from benchmarks import memory, training
 @pytest.mark.parametrize("pair", [training.floor_pair, training.plain_pair, training.loading_pair])
 def test_both_sides_of_a_pair_run(pair, monkeypatch):
     monkeypatch.setattr(training, "BATCH", 4)
+    monkeypatch.setattr(training, "SEVERAL", 2)
     for step in pair():
         step()
 
