@@ -1,4 +1,4 @@
-"""Peak memory of training: ours against the usual loop, run small and counted at Stable Diffusion's size.
+"""Memory and arithmetic of training against the usual loop: run small, counted at Stable Diffusion's size.
 
 Run, a process each: `python -m benchmarks.memory ours|plain` prints what its steps added to the resident memory.
 Counted: the very steps on the shapes of Stable Diffusion 1.5 and SigLIP So400m/14 (see `vilex.train.cost`).
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import PlainLoop
 from benchmarks.training import new_plain_loop, new_training, our_step, plain_step
@@ -33,30 +34,53 @@ def run_in_turn() -> dict[str, float]:
         float(subprocess.run([sys.executable, "-m", __spec__.name, kind], capture_output=True, check=True).stdout)
         for kind in ("ours", "plain")
     )
-    return {"ours": round(ours), "other": round(plain), "ratio": round(ours / plain, 3)}
+    return _row(ours, plain)
 
 
-def count() -> dict[str, float]:
+def count_memory() -> dict[str, float]:
     """Megabytes at Stable Diffusion 1.5's size: `configs/sd15-24gb.toml` against the usual loop."""
+    config = real_size("run.gradient_checkpointing=true")
+    (bytes_held, _) = count_plain(config)
+    return _row(make_plan(config).peak / 2**20, bytes_held / 2**20)
+
+
+def count_arithmetic() -> dict[str, float]:
+    """TFLOP of a micro-batch at the same size, no activation computed twice."""
+    config = real_size("run.gradient_checkpointing=false")
+    (_, flops) = count_plain(config)
+    plan = make_plan(config)
+    return _row(plan.flops / plan.accumulate / 1e12, flops / 1e12)
+
+
+def real_size(*overrides: str) -> TrainConfig:
+    """`configs/sd15-24gb.toml` on folders of the published configurations, `MICRO_BATCH` images at a time."""
     folder = Path(tempfile.mkdtemp())
-    config = load_toml(TrainConfig, Path("configs/sd15-24gb.toml"), [f"run.micro_batch={MICRO_BATCH}"])
+    micro = f"run.micro_batch={MICRO_BATCH}"
+    config = load_toml(TrainConfig, Path("configs/sd15-24gb.toml"), [micro, *overrides])
     base = shapes.stable_diffusion(folder / "base", 1)
     tower = shapes.tower(folder / "tower", "google/siglip-so400m-patch14-224")
-    config = replace(
+    return replace(
         config,
         model=replace(config.model, base=str(base), tower=str(tower)),
         data=replace(config.data, path="images"),
     )
-    ours = make_plan(config).peak
-    plain = PlainLoop(StableDiffusion.from_config(base), encoder_shape(config, 768).train())
+
+
+def count_plain(config: TrainConfig) -> tuple[int, int]:
+    """Bytes that the usual loop holds at its peak, and FLOPs of a micro-batch."""
+    t2i = StableDiffusion.from_config(config.model.base)
+    plain = PlainLoop(t2i, encoder_shape(config, t2i.width).train())
     pixels = torch.zeros(MICRO_BATCH, 3, 512, 512, device="meta")
     pixel_values = torch.zeros(MICRO_BATCH, 3, 224, 224, device="meta")
-    with fused_attention(), LiveBytes() as step:
+    with fused_attention(), FlopCounterMode(display=False) as counter, LiveBytes() as step:
         plain.forward_backward(pixels, pixel_values)
     weights = sum(4 * p.numel() for module in (*plain.t2i.modules, plain.encoder) for p in module.parameters())
     adam = sum(8 * p.numel() for p in plain.encoder.parameters())
-    other = weights + adam + step.peak
-    return {"ours": round(ours / 2**20), "other": round(other / 2**20), "ratio": round(ours / other, 3)}
+    return weights + adam + step.peak, counter.get_total_flops()
+
+
+def _row(ours: float, other: float) -> dict[str, float]:
+    return {"ours": round(ours, 1), "other": round(other, 1), "ratio": round(ours / other, 3)}
 
 
 def _grown(kind: str) -> float:
