@@ -50,17 +50,18 @@ def write_report(preset: Preset, out: Path) -> None:
         )  # fmt: skip
         found, _ = evaluate_reconstruction(lexicon, protocol)
         results[name] = {**found, "settings": {**found["settings"], "data": f"{name}.parquet"}}
-        (folder / name / "grid.png").rename(folder / f"{name}.png")
+        for file, suffix in (("grid.png", ".png"), ("curves.svg", ".svg")):
+            (folder / name / file).rename(folder / f"{name}{suffix}")
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (folder / "results.md").write_text(to_page(results))
     print(to_page(results))
 
 
 def to_page(results: dict) -> str:
-    """The report as a page: a table and a grid for each set."""
+    """The report as a page: a table, curves and a grid for each set."""
     parts = [INTRODUCTION.format(**next(iter(results.values()))["settings"])]
     for name, found in results.items():
-        parts.append(f"## {SETS[name]} ({found['images']} pictures)\n")
+        parts.append(f"## {SETS[name]} ({found['images']} pictures, seeds {', '.join(map(str, found['seeds']))})\n")
         parts.append(to_markdown(found["rows"]))
-        parts.append(f"![{name}](images/{name}.png)\n")
+        parts.append(f"![{name}, over tokens](images/{name}.svg)\n\n![{name}](images/{name}.png)\n")
     return "\n".join(parts)

@@ -39,7 +39,7 @@ def write_curves(rows: Rows, path: Path) -> None:
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("tokens", fontsize=8)
         axes.tick_params(labelsize=8)
-    axes.legend(fontsize=7)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
     figure.savefig(path, metadata={"Date": None})
 
 
