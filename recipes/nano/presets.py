@@ -70,8 +70,8 @@ class PoolerPreset:
 
 @dataclass(frozen=True)
 class ReportPreset:
-    images: int = 80  # of each set
-    seeds: int = 1
+    images: int = 160  # of each set
+    seeds: int = 3
     steps: int = 16
     cfg: float = 2.0
     batch: int = 40

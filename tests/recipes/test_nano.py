@@ -249,6 +249,7 @@ SMALL = (
     "vilex.data.workers=0",
     "vilex.run.mixed_precision=no",
     "report.images=12",
+    "report.seeds=1",
     "report.steps=2",
 )
 
