@@ -84,6 +84,12 @@ def test_captions_that_are_missing_are_named(lexicon, settings):
         evaluate_reconstruction(lexicon, two)
 
 
+def test_a_source_that_is_not_there_leaves_no_folder(lexicon, settings):
+    with pytest.raises(InputError, match="no such folder"):
+        evaluate_reconstruction(lexicon, replace(settings, source=SourceConfig(path="nowhere")))
+    assert not settings.out.exists()
+
+
 def test_command_line_refuses_bad_pictures_after_the_good_ones(images, tmp_path, model_folder):
     (images / "9.png").write_bytes(b"no picture")
     words = ["eval", "reconstruction", str(images), "-o", str(tmp_path / "out"), "--model", str(model_folder)]

@@ -37,7 +37,8 @@ from vilex.train.config import SourceConfig
 from vilex.train.data import to_pixels
 from vilex.train.data.example import Example
 from vilex.train.data.reading import read_all
-from vilex.train.data.sources import open_source
+from vilex.train.data.sources import Indexed, open_source
+from vilex.train.data.streamed import Stream
 
 GRID_ROWS = 10
 AUTOENCODER = "auto-encoder"
@@ -101,11 +102,12 @@ def evaluate_reconstruction(
         InputError: settings do not fit, too few pictures for a measure, ...
     """
     check_measures(settings.measures)
+    source = open_source(settings.source)
     reference = settings.reference and Moments.load(settings.reference)
     extractors = {name: load_extractor(name, lexicon.t2i.device) for name in settings.features}
     drawers = {**drawers_of(lexicon, settings), **(more or {})}
     store = PictureStore(settings.out, _identity(lexicon, settings))
-    count, refused = draw_all(lexicon, settings, drawers, store, on_picture)
+    count, refused = draw_all(lexicon, settings, source, drawers, store, on_picture)
     sources = store.load(SOURCES, 0, count)
     seen = {name: features_of(sources, extractor) for name, extractor in extractors.items()}
     results: dict[str, Any] = {
@@ -163,6 +165,7 @@ def drawers_of(lexicon: VisualLexicon, settings: Reconstruction) -> dict[str, Dr
 def draw_all(
     lexicon: VisualLexicon,
     settings: Reconstruction,
+    source: Indexed | Stream,
     drawers: dict[str, Drawer],
     store: PictureStore,
     on_picture: Callable[[int, int], None] | None = None,
@@ -170,7 +173,7 @@ def draw_all(
     """Draw every missing picture in one pass over the source; returns how many examples there are, and refusals."""
     refused: list[str] = []
     size, count = lexicon.t2i.image_size, 0
-    examples = islice(_good(read_all(open_source(settings.source)), refused), settings.images)
+    examples = islice(_good(read_all(source), refused), settings.images)
     while part := list(islice(examples, settings.batch_size)):
         numbers = list(range(count, count + len(part)))
         count += len(part)
