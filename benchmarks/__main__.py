@@ -4,9 +4,10 @@ encode     VisualLexicon's encoder                  floor: the bare tower
 generate   VisualLexicon.generate, words alone      peer: diffusers' own pipeline, equal denoiser calls
 train      one step of `vilex train`                floor: encoder and denoiser forward and backward
 plain      one step of `vilex train`                peer: the same step written the usual way
-load       a batch of photographs by two workers    a training step, which it must not hold up
+load       16 batches of photographs, two workers   16 training steps, which it must not hold up
 memory     three training steps                     peer: the usual loop, run on the embedded model
 memory-sd  a training step, Stable Diffusion 1.5    peer: the usual loop, counted on shapes
+flops-sd   its arithmetic                           peer: the usual loop, counted on shapes
 """
 
 import argparse

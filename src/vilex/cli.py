@@ -30,7 +30,7 @@ from vilex.console import (
     print_summary,
     progress_bar,
     refuse,
-)  # fmt: skip
+)
 from vilex.errors import InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Images as words.")

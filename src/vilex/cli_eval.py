@@ -14,26 +14,27 @@ from vilex.console import (
     Quiet,
     SchedulerName,
     Steps,
-    check_counts,
     load_lexicon,
+    parse_counts,
     parse_number,
     parse_numbers,
     print_summary,
     progress_bar,
     refuse,
-)  # fmt: skip
+)
 from vilex.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Measure, with pictures and tables.")
 
 Data = Annotated[str, typer.Argument(help="Pictures: folder, tables, tar shards or hf:NAME.")]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures and results.")]
 Images = Annotated[int | None, typer.Option(min=1, help="Only the first so many; all by default.")]
 
 
 @app.command()
 def reconstruction(
     data: Data,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures and results.")] = Path("reconstruction"),
+    out: Out = Path("reconstruction"),
     tokens: Annotated[str, typer.Option(help="Token counts, comma-separated.")] = "1,4,16,75",
     captions: Annotated[int, typer.Option(min=0, help="Captions of each picture to draw from as well.")] = 1,
     images: Images = None,
@@ -59,11 +60,10 @@ def reconstruction(
     from vilex.train.config import SourceConfig
 
     lexicon = load_lexicon(model, t2i, device, quiet or as_json)
-    counts = parse_numbers(tokens, "--tokens")
-    check_counts(counts, lexicon.num_tokens)
+    counts = parse_counts(tokens, lexicon.num_tokens)
     titles = ("caption",) if captions == 1 else tuple(f"caption {i + 1}" for i in range(captions))
     settings = Reconstruction(
-        SourceConfig(path=data), out, images, tuple(counts), titles, tuple(parse_numbers(seeds, "--seeds")),
+        SourceConfig(path=data), out, images, counts, titles, tuple(parse_numbers(seeds, "--seeds")),
         tuple(features.split(",")), tuple(measures.split(",")), reference, cfg, steps, scheduler, batch_size,
     )  # fmt: skip
     with progress_bar("drawing", quiet or as_json) as on_picture:
@@ -77,7 +77,7 @@ def reconstruction(
 def subject(
     photos: Annotated[Path, typer.Argument(help="A folder with a folder for each subject, or a Parquet table.")],
     prompts: Annotated[Path, typer.Option(help="The benchmark's prompts_and_classes.txt.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures and results.")] = Path("subject"),
+    out: Out = Path("subject"),
     subjects: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
     captions: Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts of each.")] = None,
     tokens: Annotated[str, typer.Option(help="Token counts, comma-separated.")] = "16",
@@ -103,10 +103,9 @@ def subject(
     from vilex.eval.tables import to_markdown
 
     lexicon = load_lexicon(model, t2i, device, quiet or as_json)
-    counts = parse_numbers(tokens, "--tokens")
-    check_counts(counts, lexicon.num_tokens)
+    counts = parse_counts(tokens, lexicon.num_tokens)
     settings = SubjectSettings(
-        photos, prompts, out, subjects, captions, tuple(counts),
+        photos, prompts, out, subjects, captions, counts,
         tuple(parse_number(weight, "--tfg") for weight in tfg.split(",")), num_images,
         tuple(features.split(",")), text, cfg, steps, scheduler,
     )  # fmt: skip

@@ -81,14 +81,21 @@ def parse_numbers(text: str, option: str) -> list[int]:
     return [_parse(int, part, f"{option} {text}: expected whole numbers, as in 1,4,16") for part in text.split(",")]
 
 
-def _parse(kind: Callable[[str], Any], text: str, message: str) -> Any:
-    try:
-        return kind(text)
-    except ValueError:
-        raise InputError(message) from None
+def parse_counts(text: str, limit: int) -> tuple[int, ...]:
+    """`--tokens`: numbers of tokens, each 1 to `limit`."""
+    counts = parse_numbers(text, "--tokens")
+    check_counts(counts, limit)
+    return tuple(counts)
 
 
 def check_counts(counts: list[int], limit: int) -> None:
     for count in counts:
         if not 1 <= count <= limit:
             raise InputError(f"--tokens {count}: expected 1 to {limit}")
+
+
+def _parse(kind: Callable[[str], Any], text: str, message: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise InputError(message) from None

@@ -12,7 +12,7 @@ an interrupted evaluation goes on; then everything is measured and written to re
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,7 @@ from vilex.errors import InputError
 from vilex.eval.distances import Moments
 from vilex.eval.features import features_of, load_extractor
 from vilex.eval.measures import check_measures, measure_row
-from vilex.eval.store import SOURCES, PictureStore
+from vilex.eval.store import SOURCES, PictureStore, identity_of
 from vilex.eval.tables import to_markdown, write_curves
 from vilex.grid import grid
 from vilex.guidance import Guidance
@@ -106,7 +106,8 @@ def evaluate_reconstruction(
     reference = settings.reference and Moments.load(settings.reference)
     extractors = {name: load_extractor(name, lexicon.t2i.device) for name in settings.features}
     drawers = {**drawers_of(lexicon, settings), **(more or {})}
-    store = PictureStore(settings.out, _identity(lexicon, settings))
+    identity = {"data": settings.source.path, "pixels": lexicon.t2i.image_size, **identity_of(lexicon, settings)}
+    store = PictureStore(settings.out, identity)
     count, refused = draw_all(lexicon, settings, source, drawers, store, on_picture)
     sources = store.load(SOURCES, 0, count)
     seen = {name: features_of(sources, extractor) for name, extractor in extractors.items()}
@@ -114,7 +115,7 @@ def evaluate_reconstruction(
         "images": count,
         "refused": len(refused),
         "seeds": list(settings.seeds),
-        "settings": _identity(lexicon, settings),
+        "settings": identity,
         "rows": {},
     }
     shown = [sources[:GRID_ROWS]]
@@ -173,7 +174,7 @@ def draw_all(
     """Draw every missing picture in one pass over the source; returns how many examples there are, and refusals."""
     refused: list[str] = []
     size, count = lexicon.t2i.image_size, 0
-    examples = islice(_good(read_all(source), refused), settings.images)
+    examples = islice(read_all(source, refused), settings.images)
     while part := list(islice(examples, settings.batch_size)):
         numbers = list(range(count, count + len(part)))
         count += len(part)
@@ -192,14 +193,6 @@ def draw_all(
     return count, refused
 
 
-def _good(examples: Iterator[Example | InputError], refused: list[str]) -> Iterator[Example]:
-    for example in examples:
-        if isinstance(example, Example):
-            yield example
-        else:
-            refused.append(str(example))
-
-
 def _caption(example: Example, which: int) -> str:
     if which >= len(example.captions):
         raise InputError(
@@ -207,16 +200,3 @@ def _caption(example: Example, which: int) -> str:
             "evaluate without captions, or add them"
         )
     return example.captions[which]
-
-
-def _identity(lexicon: VisualLexicon, settings: Reconstruction) -> dict[str, Any]:
-    """What the pictures depend on, beside row and seed."""
-    return {
-        "encoder_sha256": lexicon.encoder_sha256,
-        "base_sha256": lexicon.encoder.config.base_sha256,
-        "data": settings.source.path,
-        "cfg": settings.cfg,
-        "steps": settings.steps,
-        "scheduler": settings.scheduler,
-        "pixels": lexicon.t2i.image_size,
-    }

@@ -14,7 +14,6 @@ from vilex.eval.distances import Moments
 from vilex.eval.features import features_of, load_extractor
 from vilex.images import square
 from vilex.train.config import SourceConfig
-from vilex.train.data.example import Example
 from vilex.train.data.reading import read_all
 from vilex.train.data.sources import open_source
 
@@ -38,16 +37,15 @@ def write_reference(
         each refused picture.
     """
     extractor = load_extractor(features, device)
-    examples, refused = read_all(open_source(source)), []
+    refused: list[str] = []
+    examples = islice(read_all(open_source(source), refused), images)
     count, total, outer, digest = 0, 0.0, 0.0, hashlib.sha256()
-    while part := list(islice(examples, min(BATCH, (images or count + BATCH) - count))):
-        refused += [str(example) for example in part if not isinstance(example, Example)]
-        pictures = [square(example.image, size) for example in part if isinstance(example, Example)]
-        if pictures:
-            for picture in pictures:
-                digest.update(picture.tobytes())
-            moments = Moments.of(features_of(pictures, extractor).vectors, extractor.name)
-            count, total, outer = count + moments.count, total + moments.total, outer + moments.outer
+    while part := list(islice(examples, BATCH)):
+        pictures = [square(example.image, size) for example in part]
+        for picture in pictures:
+            digest.update(picture.tobytes())
+        moments = Moments.of(features_of(pictures, extractor).vectors, extractor.name)
+        count, total, outer = count + moments.count, total + moments.total, outer + moments.outer
         if on_picture:
             on_picture(count, images or count + 1)
     if not count:

@@ -4,13 +4,33 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
 from vilex.errors import InputError
+from vilex.lexicon import VisualLexicon
 
 SOURCES = "source"
+
+
+class Drawing(Protocol):
+    """Settings of a protocol that draws."""
+
+    cfg: float
+    steps: int
+    scheduler: str
+
+
+def identity_of(lexicon: VisualLexicon, settings: Drawing) -> dict[str, Any]:
+    """What pictures depend on in every protocol: the models, and how they sample."""
+    return {
+        "encoder_sha256": lexicon.encoder_sha256,
+        "base_sha256": lexicon.encoder.config.base_sha256,
+        "cfg": settings.cfg,
+        "steps": settings.steps,
+        "scheduler": settings.scheduler,
+    }
 
 
 class PictureStore:

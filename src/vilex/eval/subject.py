@@ -24,7 +24,7 @@ from vilex.errors import InputError
 from vilex.eval.dreambooth import Subject, read_prompts, read_subjects
 from vilex.eval.features import features_of, load_extractor
 from vilex.eval.measures import interval
-from vilex.eval.store import PictureStore
+from vilex.eval.store import PictureStore, identity_of
 from vilex.eval.tables import to_markdown, write_trade
 from vilex.grid import grid
 from vilex.guidance import Guidance
@@ -86,7 +86,13 @@ def evaluate_subjects(
     reader = load_extractor(settings.text, lexicon.t2i.device) if settings.text else None
     if reader and not hasattr(reader, "read"):
         raise InputError(f"text model {settings.text}: reads no text; give a CLIP or SigLIP model")
-    rows, store = rows_of(settings), PictureStore(settings.out, _identity(lexicon, settings))
+    rows = rows_of(settings)
+    identity = {
+        "photos": str(settings.photos),
+        "per_prompt": settings.per_prompt,
+        **identity_of(lexicon, settings),
+    }
+    store = PictureStore(settings.out, identity)
     scores: dict[str, dict[str, list[float]]] = {row.title: {} for row in rows}
     total, done = len(subjects) * len(rows), 0
     for subject in subjects:
@@ -111,7 +117,7 @@ def evaluate_subjects(
         grid(shown, titles, [row.title for row in rows], size=160).save(settings.out / f"{subject.name}.png")
     results = {
         "subjects": [subject.name for subject in subjects],
-        "settings": _identity(lexicon, settings),
+        "settings": identity,
         "rows": {row: {name: interval(np.array(one)) for name, one in found.items()} for row, found in scores.items()},
     }
     (settings.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -160,16 +166,3 @@ def draw_row(
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
     return F.normalize(vectors.float(), dim=1)
-
-
-def _identity(lexicon: VisualLexicon, settings: SubjectSettings) -> dict[str, Any]:
-    """What the pictures depend on, beside subject, row and prompt."""
-    return {
-        "encoder_sha256": lexicon.encoder_sha256,
-        "base_sha256": lexicon.encoder.config.base_sha256,
-        "photos": str(settings.photos),
-        "per_prompt": settings.per_prompt,
-        "cfg": settings.cfg,
-        "steps": settings.steps,
-        "scheduler": settings.scheduler,
-    }

@@ -25,7 +25,11 @@ def read_part(source: Indexed | Stream, part: int | range) -> Iterator[Example |
             yield error
 
 
-def read_all(source: Indexed | Stream) -> Iterator[Example | InputError]:
-    """All examples in order, and an InputError in the place of each broken one."""
+def read_all(source: Indexed | Stream, refused: list[str]) -> Iterator[Example]:
+    """All good examples in order; a line for each broken one is added to `refused`."""
     for part in parts_of(source, rows=1000):
-        yield from read_part(source, part)
+        for example in read_part(source, part):
+            if isinstance(example, Example):
+                yield example
+            else:
+                refused.append(str(example))
