@@ -69,7 +69,7 @@ def real_size(*overrides: str) -> TrainConfig:
 def count_plain(config: TrainConfig) -> tuple[int, int]:
     """Bytes that the usual loop holds at its peak, and FLOPs of a micro-batch."""
     t2i = StableDiffusion.from_config(config.model.base)
-    plain = PlainLoop(t2i, encoder_shape(config, t2i.width).train())
+    plain = PlainLoop(t2i, encoder_shape(config, t2i).train())
     pixels = torch.zeros(MICRO_BATCH, 3, 512, 512, device="meta")
     pixel_values = torch.zeros(MICRO_BATCH, 3, 224, 224, device="meta")
     with fused_attention(), FlopCounterMode(display=False) as counter, LiveBytes() as step:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from recipes.nano.autoencoder import train_autoencoder
+from recipes.nano.baselines import train_baselines
 from recipes.nano.data import compose
 from recipes.nano.export import export
 from recipes.nano.pooler import train_pooler
@@ -25,6 +26,7 @@ STAGES = {
     "pooler": lambda preset, arguments: train_pooler(preset, arguments.out),
     "vilex": lambda preset, arguments: train_vilex(preset, arguments.out),
     "export": lambda preset, arguments: export(preset, arguments.out),
+    "baselines": lambda preset, arguments: train_baselines(preset, arguments.out),
     "report": lambda preset, arguments: write_report(preset, arguments.out),
 }
 

@@ -69,6 +69,12 @@ class PoolerPreset:
 
 
 @dataclass(frozen=True)
+class BaselinesPreset:
+    steps: int = 1200  # of each, ViLex itself among them: the same pictures, frozen model and head start
+    short: int = 300  # of each variant of the ablations
+
+
+@dataclass(frozen=True)
 class ReportPreset:
     images: int = 160  # of each set
     seeds: int = 3
@@ -90,4 +96,5 @@ class Preset:
     tower: TowerPreset = field(default_factory=TowerPreset)
     pooler: PoolerPreset = field(default_factory=PoolerPreset)
     vilex: TrainConfig = field(default_factory=TrainConfig)  # as `vilex train` reads it; paths are filled in
+    baselines: BaselinesPreset = field(default_factory=BaselinesPreset)
     report: ReportPreset = field(default_factory=ReportPreset)

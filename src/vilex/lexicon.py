@@ -13,10 +13,10 @@ from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.guidance import PLAIN, Branch, Guidance, Mixture
 from vilex.images import load_image, to_rgb
-from vilex.prompt import Prompt, compose, inject, parse, set_budgets
+from vilex.prompt import Prompt, parse, set_budgets
 from vilex.quiet import quiet_loading
 from vilex.sample import make_scheduler, sample
-from vilex.t2i import FrozenT2I, load_t2i
+from vilex.t2i import FrozenT2I, load_t2i, speaking
 from vilex.t2i.files import check_fingerprint, check_safetensors, read_json, resolve, weights_hash
 
 EMBEDDED = {"nano": Path(__file__).parent / "models" / "nano"}
@@ -37,7 +37,7 @@ class VisualLexicon:
                 f"the encoder's tokens have width {encoder.config.width}, the text encoder {t2i.width}; "
                 f"use the base model it was trained with ({encoder.config.base_model})"
             )
-        self.encoder, self.t2i = encoder.eval(), t2i
+        self.encoder, self.t2i = encoder.eval(), speaking(encoder, t2i)
         self.encoder_sha256: str | None = None  # of its weight file, where it came from one
 
     @classmethod
@@ -197,16 +197,8 @@ class VisualLexicon:
         layouts: dict[tuple[Prompt, Branch], int] = {}
         for i, branch, _ in rows:
             layouts.setdefault((prompts[i], branch), len(layouts))
-        composed = [
-            compose(
-                parse(negative) if branch.negative else branch.prompt(prompt), self.t2i.tokenizer, self.t2i.positions
-            )
-            for prompt, branch in layouts
-        ]
-        device = self.t2i.device
-        ids = torch.stack([one.ids for one in composed]).to(device)
-        embeddings = inject(self.t2i.embed(ids), composed, [tokens] * len(composed))
-        condition = self.t2i.condition(ids, embeddings)
+        texts = [parse(negative) if branch.negative else branch.prompt(prompt) for prompt, branch in layouts]
+        condition, device = self.t2i.read(texts, [tokens] * len(texts)), self.t2i.device
         place = torch.tensor([layouts[prompts[i], branch] for i, branch, _ in rows], device=device)
         return Mixture(
             condition.select(place),

@@ -11,6 +11,7 @@ from vilex.cli import app
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.t2i import load_t2i
+from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from vilex.train.cost import LiveBytes
 from vilex.train.loop import train
@@ -126,7 +127,7 @@ def test_memory_that_runs_out_ends_with_advice(config, tmp_path, pictures, monke
 def test_ready_configs_parse_and_build_at_the_published_sizes(path, published):
     config = localised(path, published)
     config.check()
-    encoder = encoder_shape(config, width=768 if "sd15" in path.stem else 1024)
+    encoder = encoder_shape(config, StableDiffusion.from_config(config.model.base))
     millions = sum(p.numel() for p in encoder.tower.parameters()) / 1e6
     assert millions == pytest.approx(86 if "24gb" in path.stem else 412, abs=2)
 

@@ -19,6 +19,10 @@ class ViLexConfig(PretrainedConfig):
         mlp_ratio: hidden width of the pooler's MLPs over `width`.
         image_size: pixels a side of the tower's input.
         image_mean, image_std: normalisation of RGB in 0..1 before the tower.
+        method: how an image speaks to the frozen model: `vilex`, or a baseline: `de-diffusion` (words),
+            `ip-adapter` (past the text encoder).
+        vocabulary_size: of `de-diffusion`, rows of the lookup matrix.
+        adapter_shapes: of `ip-adapter`, widths of the denoiser's cross-attention layers.
         base_model: the frozen text-to-image model: a folder inside the model's own, or a hub id.
         base_sha256: SHA-256 of each weight file of `base_model`, by its path inside it.
         training: provenance: what it was trained on and for how long.
@@ -37,6 +41,9 @@ class ViLexConfig(PretrainedConfig):
         image_size: int = 224,
         image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
         image_std: tuple[float, float, float] = (0.5, 0.5, 0.5),
+        method: str = "vilex",
+        vocabulary_size: int = 0,
+        adapter_shapes: list[tuple[int, int]] | None = None,
         base_model: str | None = None,
         base_sha256: dict[str, str] | None = None,
         training: dict[str, Any] | None = None,
@@ -51,6 +58,9 @@ class ViLexConfig(PretrainedConfig):
         self.image_size = image_size
         self.image_mean = tuple(image_mean)
         self.image_std = tuple(image_std)
+        self.method = method
+        self.vocabulary_size = vocabulary_size
+        self.adapter_shapes = adapter_shapes or []
         self.base_model = base_model
         self.base_sha256 = base_sha256 or {}
         self.training = training or {}

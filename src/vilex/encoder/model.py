@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from vilex.encoder.config import ViLexConfig
+from vilex.encoder.decoupled import DecoupledAttention
 from vilex.encoder.pooler import AttentionPooler
 from vilex.encoder.towers import (
     build_tower,
@@ -20,6 +21,7 @@ from vilex.encoder.towers import (
     tower_normalization,
     tower_settings,
 )
+from vilex.encoder.words import WordPooler
 from vilex.errors import InputError
 from vilex.images import square
 
@@ -43,9 +45,14 @@ class ViLexEncoder(PreTrainedModel):
     def __init__(self, config: ViLexConfig):
         super().__init__(config)
         self.tower = build_tower(config.tower)
-        self.pooler = AttentionPooler(
-            patch_width(self.tower), config.width, config.num_tokens, config.blocks, config.heads, config.mlp_ratio
-        )
+        shape = config.width, config.num_tokens, config.blocks, config.heads, config.mlp_ratio
+        if config.method == "de-diffusion":
+            self.pooler = WordPooler(patch_width(self.tower), *shape, config.vocabulary_size)
+        else:
+            self.pooler = AttentionPooler(patch_width(self.tower), *shape)
+        self.adapter = None
+        if config.method == "ip-adapter":
+            self.adapter = DecoupledAttention(config.adapter_shapes, config.num_tokens)
         self.post_init()
 
     @classmethod
@@ -60,12 +67,13 @@ class ViLexEncoder(PreTrainedModel):
     def _init_weights(self, module) -> None:
         """Tower and pooler initialise themselves."""
 
-    def forward(self, pixel_values: Tensor, num_tokens: int | None = None) -> ViLexOutput:
+    def forward(self, pixel_values: Tensor, num_tokens: int | None = None, noise: Tensor | None = None) -> ViLexOutput:
         """Encode images.
 
         Args:
             pixel_values: [B, 3, S, S], as from `preprocess`.
             num_tokens: how many leading tokens to compute; all n by default.
+            noise: of `de-diffusion` in training, see `WordPooler.forward`.
         Raises:
             InputError: `num_tokens` is not within 1..n.
         """
@@ -74,7 +82,8 @@ class ViLexEncoder(PreTrainedModel):
         if not 1 <= num_tokens <= limit:
             raise InputError(f"expected 1 to {limit} tokens of an image, got {num_tokens}")
         patches = patches_of(self.tower, pixel_values)
-        return ViLexOutput(tokens=self.pooler(patches, num_tokens), patches=patches)
+        tokens = self.pooler(patches, num_tokens) if noise is None else self.pooler(patches, num_tokens, noise)
+        return ViLexOutput(tokens=tokens, patches=patches)
 
     def preprocess(self, images: list[Image.Image]) -> Tensor:
         """RGB images to [B, 3, S, S]: centre crop, bicubic to S, normalise by the config's mean and std."""

@@ -77,3 +77,9 @@ class AttentionPooler(nn.Module):
         self.std.copy_(table.float().std(0))
         nn.init.normal_(self.out.weight, std=self.out.in_features**-0.5)
         nn.init.zeros_(self.out.bias)
+
+    @torch.no_grad()
+    def match_features(self) -> None:
+        """Put the tokens where a text encoder's normalised features are: mean 0, spread 1."""
+        self.mean.zero_()
+        self.std.fill_(1.0)

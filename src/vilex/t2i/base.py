@@ -1,27 +1,32 @@
 """What ViLex asks of a frozen text-to-image model: a tokenizer and four verbs."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from vilex.prompt import Prompt
+
 
 @dataclass(frozen=True)
 class Condition:
-    """What the denoiser reads beside x_t: the text encoder's features, [B, L, d]."""
+    """What the denoiser reads beside x_t.
+
+    Attributes:
+        sequence: the text encoder's features, [B, L, d].
+        image: image tokens that go past the text encoder, [B, n, d]; see `vilex.t2i.decoupled`.
+    """
 
     sequence: Tensor
+    image: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.sequence)
 
     def select(self, rows: slice | Tensor) -> "Condition":
-        return Condition(self.sequence[rows])
-
-    @staticmethod
-    def cat(conditions: list["Condition"]) -> "Condition":
-        return Condition(torch.cat([condition.sequence for condition in conditions]))
+        return Condition(self.sequence[rows], None if self.image is None else self.image[rows])
 
 
 class FrozenT2I(Protocol):
@@ -48,11 +53,8 @@ class FrozenT2I(Protocol):
     prediction_type: str
     device: torch.device
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """Look words up: ids [B, L] -> embeddings [B, L, d]."""
-
-    def condition(self, ids: Tensor, embeddings: Tensor) -> Condition:
-        """Run the text encoder on embeddings [B, L, d]; ids [B, L] still tell it where [EOS] is."""
+    def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
+        """What B prompts say, with their images' tokens [n, d] by name in place; gradients flow to the tokens."""
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The denoiser: x_t [B, c, h, w], t [B] -> noise or velocity, [B, c, h, w]."""

@@ -4,6 +4,7 @@ SD 2.x needs no case of its own: its text encoder had its last layer removed at 
 last hidden state is the penultimate layer's; its prediction type and padding come from its configs.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from vilex.errors import InputError
+from vilex.prompt import Prompt, compose, inject
 from vilex.t2i.base import Condition
 from vilex.t2i.files import check_safetensors, read_json
 
@@ -110,10 +112,17 @@ class StableDiffusion:
             module.to(device)
         return self
 
+    def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
+        layouts = [compose(prompt, self.tokenizer, self.positions) for prompt in prompts]
+        ids = torch.stack([layout.ids for layout in layouts]).to(self.device)
+        return self.condition(ids, inject(self.embed(ids), layouts, tokens))
+
     def embed(self, ids: Tensor) -> Tensor:
+        """Look words up: ids [B, L] -> embeddings [B, L, d]."""
         return torch.nn.functional.embedding(ids, self.vocabulary)
 
     def condition(self, ids: Tensor, embeddings: Tensor) -> Condition:
+        """Run the text encoder on embeddings [B, L, d]; ids [B, L] still tell it where [EOS] is."""
         mask = None
         if getattr(self.text_encoder.config, "use_attention_mask", False):
             first_end = (ids == self.tokenizer.eos_token_id).int().argmax(1, keepdim=True)
@@ -126,7 +135,8 @@ class StableDiffusion:
         return Condition(features)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        return self.unet(x_t.to(self.dtype), t, encoder_hidden_states=condition.sequence, return_dict=False)[0]
+        beside = None if condition.image is None else {"ip_hidden_states": [condition.image.to(self.dtype)]}
+        return self.unet(x_t.to(self.dtype), t, condition.sequence, cross_attention_kwargs=beside, return_dict=False)[0]
 
     def encode(self, pixels: Tensor) -> Tensor:
         encoded = self.vae.encode(pixels.to(self.dtype))

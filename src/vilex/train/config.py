@@ -13,6 +13,8 @@ class ModelConfig:
     base: str = ""  # the frozen text-to-image model: folder or hub id
     tower: str = ""  # a pre-trained vision model: folder, hub id or open_clip:NAME/WEIGHTS
     encoder: str = ""  # start from this ViLex encoder instead of a bare tower
+    # how images speak to the frozen model: as ViLex, or by a baseline trained in the same way
+    method: Literal["vilex", "de-diffusion", "ip-adapter"] = "vilex"
     num_tokens: int = 75
     blocks: int = 5
     heads: int = 8
@@ -123,6 +125,12 @@ class TrainConfig:
                 raise InputError(f"config: {name}: expected at least 1, got {value}")
         if self.run.parallel == "fsdp" and self.optim.name == "adafactor":
             raise InputError('config: run.parallel: fsdp needs optim.name = "adamw"; Adafactor takes no shards')
+        if self.model.method == "ip-adapter" and self.objective.tail_drop != "off":
+            raise InputError(
+                'config: model.method: ip-adapter needs objective.tail_drop = "off"; its tokens have no order'
+            )
+        if self.run.parallel == "fsdp" and self.model.method != "vilex":
+            raise InputError(f'config: run.parallel: {self.model.method} needs run.parallel = "ddp"')
         if not 0 <= self.objective.noise_from < 1:
             raise InputError(f"config: objective.noise_from: expected 0 to under 1, got {self.objective.noise_from}")
         if not 0 <= self.objective.caption_share <= 1:

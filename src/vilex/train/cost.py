@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from vilex.encoder import ViLexEncoder
+from vilex.t2i import speaking
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import TrainConfig
 from vilex.train.data import Batch
@@ -86,13 +87,14 @@ def count_step(
 def _forward_backward(
     config: TrainConfig, t2i: StableDiffusion, encoder: ViLexEncoder, micro: int, device: str
 ) -> None:
-    objective = DenoisingObjective(t2i, config.objective, seed=0)
-    words = " ".join(["a"] * config.objective.caption_tokens)
+    words = config.model.method == "de-diffusion"
+    objective = DenoisingObjective(speaking(encoder, t2i), config.objective, seed=0, words=words)
+    caption = " ".join(["a"] * config.objective.caption_tokens)
     pixels, size = t2i.image_size, encoder.config.image_size
     batch = Batch(
         torch.zeros(micro, 3, pixels, pixels, device=device),
         torch.zeros(micro, 3, size, size, device=device),
-        [words] * micro,
+        [caption] * micro,
         visits=torch.arange(micro),
         weights=torch.ones(micro),
     )

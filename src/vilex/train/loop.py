@@ -15,9 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from vilex.encoder import ViLexEncoder
+from vilex.encoder.words import WordPooler
 from vilex.errors import InputError
 from vilex.quiet import quiet_loading
-from vilex.t2i import load_t2i
+from vilex.t2i import load_t2i, speaking
 from vilex.t2i.files import resolve
 from vilex.train.boards import TensorBoard, WeightsAndBiases
 from vilex.train.checkpoint import (
@@ -60,9 +61,7 @@ class Training:
         base = resolve(config.model.base)
         with quiet_loading():
             self.t2i = load_t2i(base, getattr(torch, config.model.frozen_dtype)).to(self.engine.device)
-            self.bare = new_encoder(config, self.t2i.width, base)
-        if not config.model.encoder:
-            self.bare.pooler.match_vocabulary(self.t2i.vocabulary)
+            self.bare = new_encoder(config, self.t2i, base)
         self.vocabulary_norm = self.t2i.vocabulary.float().norm(dim=1).mean().item()
         if config.run.gradient_checkpointing:
             checkpoint_activations(self.t2i, self.bare)
@@ -71,7 +70,8 @@ class Training:
         self.encoder = self.engine.prepare(self.bare)
         self.optimizer = self.engine.prepare_optimizer(make_optimizer(self.bare, config.optim))
         self.schedule = make_schedule(self.engine.optimizer, config.optim, config.run.steps)
-        self.objective = DenoisingObjective(self.t2i, config.objective, config.run.seed)
+        words = isinstance(self.bare.pooler, WordPooler)
+        self.objective = DenoisingObjective(speaking(self.bare, self.t2i), config.objective, config.run.seed, words)
         self.parameters = [p for p in self.bare.parameters() if p.requires_grad]
         self.ema = EMAModel(self.parameters, decay=config.optim.ema_decay, use_ema_warmup=True, power=0.75)
         self.step, self.places, self.counted = 0, {}, Counter(seen=0, bad=0)
@@ -138,6 +138,8 @@ class Training:
     def update(self, batch: Batch) -> dict[str, Any]:
         """One step of the optimiser on this process's part of a batch; returns values for the log."""
         run, engine = self.config.run, self.engine
+        if self.objective.words:
+            self.bare.pooler.anneal(self.step / run.steps)
         parts = list(batch.split(run.micro_batch or len(batch)))
         total, all_seen = 0.0, []
         for i, part in enumerate(parts):

@@ -7,36 +7,74 @@ import torch
 
 from vilex.encoder import ViLexConfig, ViLexEncoder
 from vilex.encoder.towers import checkpoint_tower, read_tower_settings
+from vilex.errors import InputError
+from vilex.t2i.decoupled import adapter_shapes, cross_attention
 from vilex.t2i.files import fingerprint, resolve
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import TrainConfig
 
 
-def new_encoder(config: TrainConfig, width: int, base: Path) -> ViLexEncoder:
+def new_encoder(config: TrainConfig, t2i: StableDiffusion, base: Path) -> ViLexEncoder:
     """The encoder to train: a given one, or a pre-trained tower under a new pooler.
 
+    A baseline (`model.method`) may start from a ViLex encoder: it takes over tower and pooler.
+
     Args:
-        width: d of the frozen model's vocabulary. base: its folder, whose weights are recorded.
+        t2i: the frozen model. base: its folder, whose weights are recorded.
     """
     settings = config.model
-    recorded = {"base_model": settings.base, "base_sha256": fingerprint(base)}
+    own = {**method_settings(config, t2i), "base_model": settings.base, "base_sha256": fingerprint(base)}
+    before = None
     if settings.encoder:
-        encoder = ViLexEncoder.from_pretrained(resolve(settings.encoder), use_safetensors=True, dtype=torch.float32)
-        encoder.config.update(recorded)
-        return encoder
-    return ViLexEncoder.from_tower(settings.tower, **pooler_settings(config, width), **recorded)
+        given = ViLexEncoder.from_pretrained(resolve(settings.encoder), use_safetensors=True, dtype=torch.float32)
+        before, encoder = given.config.method, _shortened(given, own)
+    else:
+        encoder = ViLexEncoder.from_tower(settings.tower, **pooler_settings(config, t2i.width), **own)
+        encoder.pooler.match_vocabulary(t2i.vocabulary)
+    if settings.method == "de-diffusion":
+        encoder.pooler.speak(t2i.vocabulary, t2i.tokenizer.all_special_ids)
+    if settings.method == "ip-adapter" and before != "ip-adapter":
+        encoder.pooler.match_features()
+        encoder.adapter.start_from([(layer.to_k, layer.to_v) for layer in cross_attention(t2i.unet)])
+    return encoder
 
 
-def encoder_shape(config: TrainConfig, width: int) -> ViLexEncoder:
+def encoder_shape(config: TrainConfig, t2i: StableDiffusion) -> ViLexEncoder:
     """The same encoder without weights, on the meta device; only its configuration is read."""
-    settings = config.model
+    settings, own = config.model, method_settings(config, t2i)
     if settings.encoder:
-        shape = ViLexConfig.from_pretrained(resolve(settings.encoder, weights=False))
+        given = ViLexConfig.from_pretrained(resolve(settings.encoder, weights=False)).to_dict()
+        shape = ViLexConfig(**{**given, **own})
     else:
         tower = read_tower_settings(settings.tower)
-        shape = ViLexConfig(tower=tower, image_size=tower.get("image_size", 224), **pooler_settings(config, width))
+        size = tower.get("image_size", 224)
+        shape = ViLexConfig(tower=tower, image_size=size, **pooler_settings(config, t2i.width), **own)
     with torch.device("meta"):
         return ViLexEncoder(shape)
+
+
+def method_settings(config: TrainConfig, t2i: StableDiffusion) -> dict[str, Any]:
+    """What a `ViLexConfig` says of tokens and of how they speak to the frozen model."""
+    method = config.model.method
+    own = {"method": method, "num_tokens": config.model.num_tokens}
+    if method == "de-diffusion":
+        own["vocabulary_size"] = len(t2i.vocabulary)
+    if method == "ip-adapter":
+        own["adapter_shapes"] = adapter_shapes(t2i.unet)
+    return own
+
+
+def _shortened(given: ViLexEncoder, own: dict[str, Any]) -> ViLexEncoder:
+    """A given encoder's weights under other settings: its first queries, its tower and pooler."""
+    if own["num_tokens"] > given.config.num_tokens:
+        raise InputError(
+            f"model.num_tokens: {own['num_tokens']}, but model.encoder has {given.config.num_tokens}; ask for no more"
+        )
+    encoder = ViLexEncoder(ViLexConfig(**{**given.config.to_dict(), **own}))
+    state = given.state_dict()
+    state["pooler.queries"] = state["pooler.queries"][: own["num_tokens"]]
+    encoder.load_state_dict(state, strict=False)
+    return encoder
 
 
 def checkpoint_activations(t2i: StableDiffusion, encoder: ViLexEncoder) -> None:
@@ -50,7 +88,6 @@ def pooler_settings(config: TrainConfig, width: int) -> dict[str, Any]:
     settings = config.model
     return {
         "width": width,
-        "num_tokens": settings.num_tokens,
         "blocks": settings.blocks,
         "heads": settings.heads,
         "mlp_ratio": settings.mlp_ratio,

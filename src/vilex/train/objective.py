@@ -9,8 +9,9 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 from torch import Tensor, nn
 
+from vilex.encoder.words import gumbel
 from vilex.errors import InputError
-from vilex.prompt import Prompt, PromptWarning, Slot, compose, inject
+from vilex.prompt import Prompt, PromptWarning, Slot
 from vilex.t2i.base import Condition, FrozenT2I
 from vilex.train.config import ObjectiveConfig
 from vilex.train.data import Batch
@@ -65,21 +66,26 @@ def draw(visits: Tensor, shape: torch.Size, seed: int) -> Draw:
     return Draw(torch.stack(noises), *torch.stack(chances).unbind(1))
 
 
+def draw_words(visits: Tensor, shape: tuple[int, int], seed: int) -> Tensor:
+    """Gumbel noise for De-Diffusion's choice of words, [B, k, V], by visit as in `draw`; shape: (k, V)."""
+    generator, noises = torch.Generator(), []
+    for visit in visits.tolist():
+        generator.manual_seed(int(np.random.SeedSequence((seed, 4, visit)).generate_state(1)[0]))
+        noises.append(gumbel(shape, generator))
+    return torch.stack(noises)
+
+
 def condition_on(t2i: FrozenT2I, tokens: Tensor, keep: Tensor, captions: list[str]) -> Condition:
     """[BOS] v1..vk [EOS] or [BOS] v1..vk c [EOS], for each image.
 
     Args:
         tokens: [B, n, d]. keep: [B]. captions: B texts, empty for the image alone.
     """
-    layouts = []
+    images = [Slot("v", k) for k in keep.tolist()]
+    prompts = [Prompt((v, c) if c else (v,)) for v, c in zip(images, captions, strict=True)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PromptWarning)  # a caption's tail may be cut here
-        for k, caption in zip(keep.tolist(), captions, strict=True):
-            parts = (Slot("v", k), caption) if caption else (Slot("v", k),)
-            layouts.append(compose(Prompt(parts), t2i.tokenizer, t2i.positions))
-    ids = torch.stack([layout.ids for layout in layouts]).to(tokens.device)
-    embeddings = inject(t2i.embed(ids), layouts, [{"v": one} for one in tokens])
-    return t2i.condition(ids, embeddings)
+        return t2i.read(prompts, [{"v": one} for one in tokens])
 
 
 class DenoisingObjective:
@@ -88,10 +94,11 @@ class DenoisingObjective:
     Args:
         t2i: the frozen model. Its scheduler config sets noise levels and the target, eps or v.
         seed: with the images' visit numbers, the only source of randomness.
+        words: whether the encoder chooses words (De-Diffusion), which needs randomness too.
     """
 
-    def __init__(self, t2i: FrozenT2I, config: ObjectiveConfig, seed: int):
-        self.t2i, self.config, self.seed = t2i, config, seed
+    def __init__(self, t2i: FrozenT2I, config: ObjectiveConfig, seed: int, words: bool = False):
+        self.t2i, self.config, self.seed, self.words = t2i, config, seed, words
         keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
         known = {key: t2i.scheduler_config[key] for key in keys if key in t2i.scheduler_config}
         self.noise_schedule = DDPMScheduler(**known)
@@ -112,7 +119,10 @@ class DenoisingObjective:
         t = (level * self.noise_schedule.config.num_train_timesteps).long().to(x0.device)
         x_t = self.noise_schedule.add_noise(x0, noise, t)
         captions, keep = self._keep(batch.captions, drawn, num_tokens)
-        tokens = encoder(batch.pixel_values, int(keep.max())).tokens
+        most, choice = int(keep.max()), {}
+        if self.words:
+            choice = {"noise": draw_words(batch.visits, (most, len(self.t2i.vocabulary)), self.seed).to(t.device)}
+        tokens = encoder(batch.pixel_values, most, **choice).tokens
         condition = condition_on(self.t2i, tokens.float(), keep, captions)
         prediction = self.t2i.predict(x_t, t, condition).float()
         target = noise if self.kind == "epsilon" else self.noise_schedule.get_velocity(x0, noise, t)

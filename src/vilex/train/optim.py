@@ -5,30 +5,33 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from transformers.optimization import Adafactor
 
 from vilex.encoder import ViLexEncoder
+from vilex.encoder.towers import patches_of
 from vilex.train.config import OptimConfig
 
 
 def choose_trained(encoder: ViLexEncoder, config: OptimConfig) -> None:
-    """Let tower and pooler learn, unless their rate is 0, and only what a gradient reaches.
+    """Let tower and pooler learn, unless their rate is 0, and of the tower only what a gradient reaches.
 
     A tower may hold weights that its patches do not depend on (a mask token, the norm of the class
-    token). Optimisers would skip them anyway; DDP would wait for their gradients.
+    token). Optimisers would skip them anyway; DDP would wait for their gradients. A baseline's adapter
+    learns as the pooler does.
     """
-    for module, lr in ((encoder.tower, config.tower_lr), (encoder.pooler, config.pooler_lr)):
+    for module, lr in ((encoder.tower, config.tower_lr), *((part, config.pooler_lr) for part in _read_out(encoder))):
         module.requires_grad_(lr > 0)
     size = encoder.config.image_size
     pixels = torch.zeros(1, 3, size, size, device=encoder.device, dtype=encoder.dtype)
-    trained = [p for p in encoder.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(encoder(pixels).tokens.sum(), trained, allow_unused=True)
-    for parameter, gradient in zip(trained, gradients, strict=True):
-        parameter.requires_grad_(gradient is not None)
+    if trained := [p for p in encoder.tower.parameters() if p.requires_grad]:
+        gradients = torch.autograd.grad(patches_of(encoder.tower, pixels).sum(), trained, allow_unused=True)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
 
 
 def make_optimizer(encoder: ViLexEncoder, config: OptimConfig) -> torch.optim.Optimizer:
     """Two groups with rates of their own: the tower's (1e-5 in the paper) and the pooler's (3e-4)."""
     groups = []
-    for module, lr in ((encoder.tower, config.tower_lr), (encoder.pooler, config.pooler_lr)):
-        if trained := [p for p in module.parameters() if p.requires_grad]:
+    read_out = [p for module in _read_out(encoder) for p in module.parameters()]
+    for parameters, lr in ((encoder.tower.parameters(), config.tower_lr), (read_out, config.pooler_lr)):
+        if trained := [p for p in parameters if p.requires_grad]:
             groups.append({"params": trained, "lr": lr})
     if config.name == "adamw":
         fused = encoder.device.type != "meta"  # shapes alone have no fused kernels
@@ -48,3 +51,8 @@ def make_schedule(
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """Linear warm-up, then cosine decay to zero at the last step."""
     return get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, steps)
+
+
+def _read_out(encoder: ViLexEncoder) -> list[torch.nn.Module]:
+    """All that is new above the tower."""
+    return [encoder.pooler] if encoder.adapter is None else [encoder.pooler, encoder.adapter]

@@ -125,7 +125,7 @@ def _shapes(config: TrainConfig) -> tuple[StableDiffusion, ViLexEncoder]:
     t2i = StableDiffusion.from_config(
         resolve(config.model.base, weights=False), getattr(torch, config.model.frozen_dtype)
     )
-    encoder = encoder_shape(config, t2i.width)
+    encoder = encoder_shape(config, t2i)
     choose_trained(encoder, config.optim)
     if config.run.gradient_checkpointing:
         checkpoint_activations(t2i, encoder)
