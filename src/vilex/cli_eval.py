@@ -1,5 +1,6 @@
 """`vilex eval ...`: the protocols, one command each."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,6 +90,9 @@ def subject(
     text: Annotated[
         str, typer.Option(help="CLIP model of prompt fidelity; empty for none.")
     ] = "openai/clip-vit-base-patch32",
+    baselines: Annotated[str, typer.Option(help="textual-inversion, dreambooth; tuned on all photographs.")] = "",
+    inversion_steps: Annotated[int, typer.Option(min=1, help="Steps of textual inversion.")] = 3000,
+    dreambooth_steps: Annotated[int, typer.Option(min=1, help="Steps of DreamBooth.")] = 400,
     cfg: Cfg = 3.0,
     steps: Steps = 20,
     scheduler: SchedulerName = "dpm++",
@@ -99,6 +103,7 @@ def subject(
     as_json: Json = False,
 ) -> None:
     """The subject of one photograph in new prompts (DreamBooth): is it still the subject, is it what was asked?"""
+    from vilex.baselines import dreambooth, inversion
     from vilex.eval.subject import SubjectSettings, evaluate_subjects
     from vilex.eval.tables import to_markdown
 
@@ -108,6 +113,9 @@ def subject(
         photos, prompts, out, subjects, captions, counts,
         tuple(parse_number(weight, "--tfg") for weight in tfg.split(",")), num_images,
         tuple(features.split(",")), text, cfg, steps, scheduler,
+        baselines=tuple(name for name in baselines.split(",") if name),
+        inversion=replace(inversion.DEFAULTS, steps=inversion_steps),
+        dreambooth=replace(dreambooth.DEFAULTS, steps=dreambooth_steps),
     )  # fmt: skip
     with progress_bar("drawing", quiet or as_json) as on_picture:
         results = evaluate_subjects(lexicon, settings, on_picture)

@@ -40,8 +40,12 @@ class Prompts:
 
     def captions(self, noun: str) -> list[str]:
         """A class's prompts without the identifier, as the text score wants them: "a dog in the snow"."""
+        return self.fill(noun, "", noun)
+
+    def fill(self, noun: str, identifier: str, word: str) -> list[str]:
+        """A class's prompts with what stands for the identifier and for the class in them."""
         templates = self.live if noun in LIVE else self.things
-        return [" ".join(template.format("", noun).split()) for template in templates]
+        return [" ".join(template.format(identifier, word).split()) for template in templates]
 
 
 def read_prompts(path: Path) -> Prompts:

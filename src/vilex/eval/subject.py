@@ -6,12 +6,13 @@
 
 The subject's first photograph is encoded, all of them are compared with. The prompt is [v, c]: its tokens, then
 "a dog in the snow", as in joint training. Rows are numbers of tokens at weights of text-free guidance, beside
-the two ends: the words alone, and the tokens alone.
+the two ends: the words alone, and the tokens alone. Baselines are tuned on all of a subject's photographs, which
+takes the seconds that the results say.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,14 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from vilex.baselines import dreambooth as dreambooth_lora
+from vilex.baselines import inversion
+from vilex.baselines.tuning import TuningSettings
 from vilex.errors import InputError
-from vilex.eval.dreambooth import Subject, read_prompts, read_subjects
+from vilex.eval.dreambooth import Prompts, Subject, read_prompts, read_subjects
 from vilex.eval.features import features_of, load_extractor
 from vilex.eval.measures import interval
+from vilex.eval.personal import Way, dreambooth, encoded, read_seconds, textual_inversion, words_alone
 from vilex.eval.store import PictureStore, identity_of
 from vilex.eval.tables import to_markdown, write_trade
 from vilex.grid import grid
@@ -31,6 +36,7 @@ from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
 
 WORDS = "words alone"
+BASELINES = ("textual-inversion", "dreambooth")
 GRID_PROMPTS = 6
 
 
@@ -43,6 +49,7 @@ class SubjectSettings:
         counts: numbers of tokens; tfg: weights of text-free guidance; a row for each pair.
         per_prompt: pictures a prompt.
         features: extractors of subject fidelity. text: the CLIP model of prompt fidelity, none if empty.
+        baselines: any of `BASELINES`, a row each; inversion, dreambooth: how they are tuned.
     """
 
     photos: Path
@@ -59,38 +66,52 @@ class SubjectSettings:
     steps: int = 20
     scheduler: str = "dpm++"
     batch_size: int = 16
+    baselines: tuple[str, ...] = ()
+    inversion: TuningSettings = inversion.DEFAULTS
+    dreambooth: TuningSettings = dreambooth_lora.DEFAULTS
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way to draw: the prompt for a caption ({} is its place), and the guidance."""
+    """One way to make the subject known, and the guidance to draw it with."""
 
     title: str
-    prompt: str
+    way: Way
     guidance: Guidance
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """Prompt fidelity: from pictures and as many captions, [N] values, higher is better."""
+
+    name: str
+    of: Callable[[list[Image.Image], list[str]], torch.Tensor]
+
+
 def evaluate_subjects(
-    lexicon: VisualLexicon, settings: SubjectSettings, on_picture: Callable[[int, int], None] | None = None
+    lexicon: VisualLexicon,
+    settings: SubjectSettings,
+    on_picture: Callable[[int, int], None] | None = None,
+    agreement: Agreement | None = None,
 ) -> dict[str, Any]:
     """Draw what is missing, measure, and write results.json, results.md, a grid a subject and trade.svg.
 
     Args:
         on_picture: called with (drawn, expected) pictures.
+        agreement: prompt fidelity, if not by the CLIP model that the settings name.
     Raises:
         InputError: files or models are not there, or settings do not fit.
     """
     prompts = read_prompts(settings.prompts)
     subjects = read_subjects(settings.photos, prompts.classes)[: settings.subjects]
     judges = {name: load_extractor(name, lexicon.t2i.device) for name in settings.features}
-    reader = load_extractor(settings.text, lexicon.t2i.device) if settings.text else None
-    if reader and not hasattr(reader, "read"):
-        raise InputError(f"text model {settings.text}: reads no text; give a CLIP or SigLIP model")
+    agreement = agreement or (clip_agreement(settings.text, lexicon.t2i.device) if settings.text else None)
     rows = rows_of(settings)
     identity = {
         "photos": str(settings.photos),
         "per_prompt": settings.per_prompt,
         **identity_of(lexicon, settings),
+        **{name: asdict(getattr(settings, name)) for name in ("inversion", "dreambooth")},
     }
     store = PictureStore(settings.out, identity)
     scores: dict[str, dict[str, list[float]]] = {row.title: {} for row in rows}
@@ -98,17 +119,19 @@ def evaluate_subjects(
     for subject in subjects:
         captions = prompts.captions(subject.noun)[: settings.captions]
         seen = {name: _unit(features_of(subject.photos, judge).vectors) for name, judge in judges.items()}
-        texts = _unit(reader.read(captions)) if reader else None
+        asked = [caption for caption in captions for _ in range(settings.per_prompt)]
         shown = []
         for row in rows:
-            drawn = draw_row(lexicon, settings, store, subject, captions, row)
+            drawn = draw_row(lexicon, settings, store, subject, prompts, row)
+            found = scores[row.title]
             for name, judge in judges.items():
                 again = _unit(features_of(drawn, judge).vectors)
-                scores[row.title].setdefault(f"{judge.name} subject", []).append((again @ seen[name].T).mean().item())
-            if reader:
-                again = _unit(features_of(drawn, reader).vectors)
-                own = texts.repeat_interleave(settings.per_prompt, 0)
-                scores[row.title].setdefault(f"{reader.name} prompt", []).append((again * own).sum(1).mean().item())
+                found.setdefault(f"{judge.name} subject", []).append((again @ seen[name].T).mean().item())
+            if agreement:
+                found.setdefault(f"{agreement.name} prompt", []).append(agreement.of(drawn, asked).mean().item())
+            seconds = read_seconds(learned_folder(settings, subject, row))
+            if seconds is not None:
+                found.setdefault("seconds", []).append(seconds)
             shown.append([subject.photos[0], *drawn[:: settings.per_prompt][:GRID_PROMPTS]])
             done += 1
             if on_picture:
@@ -122,20 +145,44 @@ def evaluate_subjects(
     }
     (settings.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (settings.out / "results.md").write_text(to_markdown(results["rows"]))
-    if reader:
+    if agreement:
         write_trade(results["rows"], settings.out / "trade.svg")
     return results
 
 
+def clip_agreement(name: str, device: torch.device) -> Agreement:
+    """CLIP-T: the cosine of a picture's and its caption's embeddings.
+
+    Raises:
+        InputError: the model reads no text.
+    """
+    reader = load_extractor(name, device)
+    if not hasattr(reader, "read"):
+        raise InputError(f"text model {name}: reads no text; give a CLIP or SigLIP model")
+
+    def of(pictures: list[Image.Image], captions: list[str]) -> torch.Tensor:
+        return (_unit(features_of(pictures, reader).vectors) * _unit(reader.read(captions))).sum(1)
+
+    return Agreement(reader.name, of)
+
+
 def rows_of(settings: SubjectSettings) -> list[Row]:
-    """Words alone; then for each number of tokens the tokens alone and every weight of text-free guidance."""
-    rows = [Row(WORDS, "{}", Guidance(settings.cfg))]
+    """Words alone; for each number of tokens the tokens alone and every weight of text-free guidance; baselines.
+
+    Raises:
+        InputError: a baseline is unknown.
+    """
+    rows = [Row(WORDS, words_alone(), Guidance(settings.cfg))]
     for count in settings.counts:
-        rows.append(Row(f"{count} tokens alone", f"<subject:{count}>", Guidance(settings.cfg)))
-        rows += [
-            Row(f"{count} tokens, TFG {weight:g}", f"<subject:{count}> {{}}", Guidance(settings.cfg, weight))
-            for weight in settings.tfg
-        ]
+        said = f"{count} token{'s' * (count > 1)}"
+        rows.append(Row(f"{said} alone", encoded(f"<subject:{count}>"), Guidance(settings.cfg)))
+        mixed = encoded(f"<subject:{count}> {{}}")
+        rows += [Row(f"{said}, TFG {weight:g}", mixed, Guidance(settings.cfg, weight)) for weight in settings.tfg]
+    for name in settings.baselines:
+        if name not in BASELINES:
+            raise InputError(f"baselines: unknown '{name}'; there are {', '.join(BASELINES)}")
+        way = textual_inversion(settings.inversion) if name == BASELINES[0] else dreambooth(settings.dreambooth)
+        rows.append(Row(name, way, Guidance(settings.cfg)))
     return rows
 
 
@@ -144,24 +191,28 @@ def draw_row(
     settings: SubjectSettings,
     store: PictureStore,
     subject: Subject,
-    captions: list[str],
+    prompts: Prompts,
     row: Row,
 ) -> list[Image.Image]:
     """A subject's pictures in one row, prompt by prompt; those that are there already are read."""
     folder, each = f"{subject.name}/{row.title}", settings.per_prompt
-    tokens = None
-    for i, caption in enumerate(captions):
-        numbers = list(range(i * each, (i + 1) * each))
-        if store.has(folder, 0, numbers):
-            continue
-        if tokens is None:
-            tokens = {"subject": lexicon.encode(subject.photos[:1])[0]} if "<subject" in row.prompt else {}
-        drawn = lexicon.generate(
-            row.prompt.format(caption), tokens, guidance=row.guidance, num_images=each, seed=numbers,
-            steps=settings.steps, scheduler=settings.scheduler, batch_size=settings.batch_size,
-        )  # fmt: skip
-        store.save(folder, 0, numbers, drawn)
-    return store.load(folder, 0, len(captions) * each)
+    texts = row.way.prompts(prompts, subject.noun)[: settings.captions]
+    numbers = [list(range(i * each, (i + 1) * each)) for i in range(len(texts))]
+    missing = [i for i, own in enumerate(numbers) if not store.has(folder, 0, own)]
+    if missing:
+        with row.way.known(lexicon, subject, learned_folder(settings, subject, row)) as tokens:
+            for i in missing:
+                drawn = lexicon.generate(
+                    texts[i], tokens, guidance=row.guidance, num_images=each, seed=numbers[i],
+                    steps=settings.steps, scheduler=settings.scheduler, batch_size=settings.batch_size,
+                )  # fmt: skip
+                store.save(folder, 0, numbers[i], drawn)
+    return store.load(folder, 0, len(texts) * each)
+
+
+def learned_folder(settings: SubjectSettings, subject: Subject, row: Row) -> Path:
+    """Where what a row learned of a subject is kept."""
+    return settings.out / "learned" / subject.name / row.title.replace(" ", "-")
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:

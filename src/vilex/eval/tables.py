@@ -49,7 +49,7 @@ def write_trade(rows: Rows, path: Path) -> None:
 
     titles = list(next(iter(rows.values())))
     (prompt,) = (title for title in titles if title.endswith(" prompt"))
-    subjects = [title for title in titles if title != prompt]
+    subjects = [title for title in titles if title.endswith(" subject")]
     figure = Figure(figsize=(4 * len(subjects), 3.4), layout="constrained")
     for axes, title in zip(figure.subplots(1, len(subjects), squeeze=False)[0], subjects, strict=True):
         for row, values in rows.items():

@@ -167,7 +167,7 @@ class Training:
             values |= {
                 "token_norm": seen["token_norm"].mean().item() / self.vocabulary_norm,
                 "kept_tokens": seen["keep"].float().mean().item(),
-                **loss_by_noise(seen["loss"], seen["t"], self.objective.noise_schedule.config.num_train_timesteps),
+                **loss_by_noise(seen["loss"], seen["t"], self.objective.loss.levels),
                 **loss_by_kept(seen["loss"], seen["keep"]),
             }
         return values

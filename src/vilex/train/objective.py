@@ -5,16 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
-from diffusers.training_utils import compute_snr
 from torch import Tensor, nn
 
 from vilex.encoder.words import gumbel
-from vilex.errors import InputError
 from vilex.prompt import Prompt, PromptWarning, Slot
 from vilex.t2i.base import Condition, FrozenT2I
 from vilex.train.config import ObjectiveConfig
 from vilex.train.data import Batch
+from vilex.train.denoising import DenoisingLoss
 
 
 def tail_drop(chance: Tensor, num_tokens: int, law: str) -> Tensor:
@@ -99,12 +97,7 @@ class DenoisingObjective:
 
     def __init__(self, t2i: FrozenT2I, config: ObjectiveConfig, seed: int, words: bool = False):
         self.t2i, self.config, self.seed, self.words = t2i, config, seed, words
-        keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
-        known = {key: t2i.scheduler_config[key] for key in keys if key in t2i.scheduler_config}
-        self.noise_schedule = DDPMScheduler(**known)
-        self.kind = self.noise_schedule.config.prediction_type
-        if self.kind not in ("epsilon", "v_prediction"):
-            raise InputError(f"base model: prediction type '{self.kind}' is not supported; use an eps or v model")
+        self.loss = DenoisingLoss(t2i)
 
     def __call__(self, encoder: nn.Module, num_tokens: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one batch, a mean over all its places, of which broken samples add nothing.
@@ -116,18 +109,15 @@ class DenoisingObjective:
         drawn = draw(batch.visits, x0.shape[1:], self.seed)
         noise = drawn.noise.to(x0)
         level = self.config.noise_from + (1 - self.config.noise_from) * drawn.t
-        t = (level * self.noise_schedule.config.num_train_timesteps).long().to(x0.device)
-        x_t = self.noise_schedule.add_noise(x0, noise, t)
+        t = self.loss.times(level).to(x0.device)
         captions, keep = self._keep(batch.captions, drawn, num_tokens)
         most, choice = int(keep.max()), {}
         if self.words:
             choice = {"noise": draw_words(batch.visits, (most, len(self.t2i.vocabulary)), self.seed).to(t.device)}
         tokens = encoder(batch.pixel_values, most, **choice).tokens
         condition = condition_on(self.t2i, tokens.float(), keep, captions)
-        prediction = self.t2i.predict(x_t, t, condition).float()
-        target = noise if self.kind == "epsilon" else self.noise_schedule.get_velocity(x0, noise, t)
-        losses = (prediction - target).square().mean((1, 2, 3))
-        weights = self._weights(t) * batch.weights.to(t.device)
+        losses = self.loss(x0, noise, t, condition)
+        weights = self.loss.min_snr(t, self.config.min_snr_gamma) * batch.weights.to(t.device)
         good = torch.nonzero(batch.weights > 0)[:, 0]
         seen = {"keep": keep, "loss": losses.detach(), "t": t, "tokens": tokens.detach()}
         return (losses * weights).mean(), {name: values[good.to(values.device)] for name, values in seen.items()}
@@ -140,10 +130,3 @@ class DenoisingObjective:
         beside_words = max(1, self.t2i.positions - 2 - self.config.caption_tokens)
         limit = torch.tensor([beside_words if caption else num_tokens for caption in captions])
         return captions, torch.minimum(keep, limit)
-
-    def _weights(self, t: Tensor) -> Tensor:
-        """[B] of ones, or min-SNR: min(snr, gamma) / snr for eps, / (snr + 1) for v."""
-        if not self.config.min_snr_gamma:
-            return torch.ones(len(t), device=t.device)
-        snr = compute_snr(self.noise_schedule, t)
-        return snr.clamp_max(self.config.min_snr_gamma) / (snr + (self.kind == "v_prediction"))

@@ -1,0 +1,107 @@
+"""DreamBooth (Ruiz et al., arXiv 2208.12242) by LoRA: the denoiser itself learns the subject under a rare name.
+
+peft's low-rank weights in the denoiser's attention (diffusers' own `add_adapter`), trained on the subject's
+photographs as "a photo of sks dog" and, so that other dogs stay dogs, on the frozen model's own pictures of
+"a photo of a dog" (prior preservation). The file is one that diffusers' `load_lora_weights` takes.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vilex.baselines.tuning import TuningSettings, draw_batch, latents_of, optimise
+from vilex.errors import InputError
+from vilex.lexicon import VisualLexicon
+from vilex.prompt import parse
+from vilex.t2i.stable_diffusion import StableDiffusion
+from vilex.train.denoising import DenoisingLoss
+
+DEFAULTS = TuningSettings(steps=400, lr=1e-4)
+IDENTIFIER = "sks"  # a rare word, as in the paper
+LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
+ADAPTER = "dreambooth"
+
+
+@contextmanager
+def tuned(
+    lexicon: VisualLexicon,
+    photos: Sequence[Image.Image],
+    noun: str,
+    settings: TuningSettings = DEFAULTS,
+    rank: int = 16,
+    prior_images: int = 32,
+) -> Iterator[float]:
+    """The lexicon's frozen model knows the subject as "sks dog" inside, and is itself again afterwards.
+
+    Args:
+        photos: of the subject. noun: its class, "dog".
+        rank: of the low-rank weights. prior_images: pictures of the class to preserve; 0 for none.
+    Yields:
+        The seconds it took, the class's pictures included.
+    Raises:
+        InputError: peft is not installed.
+    """
+    base, start = lexicon.t2i, time.perf_counter()
+    prior = _class_pictures(lexicon, noun, prior_images)
+    add_adapter(base, rank)
+    try:
+        _learn(base, photos, noun, prior, settings)
+        yield time.perf_counter() - start
+    finally:
+        base.unet.delete_adapters(ADAPTER)
+
+
+def add_adapter(t2i: StableDiffusion, rank: int) -> None:
+    """Low-rank weights in the denoiser's attention layers, which alone learn."""
+    try:
+        from peft import LoraConfig
+    except ImportError:
+        raise InputError("dreambooth needs the extra: pip install 'vilex[baselines]'") from None
+    t2i.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(LAYERS)), ADAPTER)
+
+
+def _class_pictures(lexicon: VisualLexicon, noun: str, count: int) -> list[Image.Image]:
+    if not count:
+        return []
+    return lexicon.generate(f"a photo of a {noun}", num_images=count, seed=0, batch_size=min(count, 16))
+
+
+def _learn(
+    t2i: StableDiffusion, photos: Sequence[Image.Image], noun: str, prior: list[Image.Image], settings: TuningSettings
+) -> None:
+    loss, own = DenoisingLoss(t2i), latents_of(t2i, photos).clone()
+    sets = [(own, f"{IDENTIFIER} {noun}")]
+    if prior:
+        sets.append((latents_of(t2i, prior).clone(), f"a {noun}"))
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        parts = [(*draw_batch(x0, settings, generator), name) for x0, name in sets]
+        images, noise = (torch.cat([part[i] for part in parts]) for i in (0, 1))
+        texts = [template.format(name) for _, _, templates, name in parts for template in templates]
+        t = loss.times(torch.rand(len(images), generator=generator)).to(images.device)
+        return loss(images, noise, t, t2i.read([parse(text) for text in texts], [{}] * len(texts))).mean()
+
+    optimise([p for p in t2i.unet.parameters() if p.requires_grad], settings, loss_of)
+
+
+def save_adapter(t2i: StableDiffusion, folder: Path) -> None:
+    """Write the low-rank weights as diffusers' `pytorch_lora_weights.safetensors`."""
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import get_peft_model_state_dict
+
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(t2i.unet, adapter_name=ADAPTER))
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, safe_serialization=True)
+
+
+def load_adapter(t2i: StableDiffusion, folder: Path) -> None:
+    """Put saved low-rank weights back into the denoiser; the same picture again."""
+    t2i.unet.load_lora_adapter(
+        load_file(folder / "pytorch_lora_weights.safetensors"), prefix="unet", adapter_name=ADAPTER
+    )

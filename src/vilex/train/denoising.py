@@ -1,0 +1,48 @@
+"""The frozen model's own denoising loss: noise an image, let the model predict, compare with the target.
+
+The target (noise or velocity) and the noise levels are those of the model's scheduler configuration.
+"""
+
+import torch
+from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
+from torch import Tensor
+
+from vilex.errors import InputError
+from vilex.t2i.base import Condition, FrozenT2I
+
+
+class DenoisingLoss:
+    """|| target - frozen(x_t, t, condition) ||^2 of each image.
+
+    Attributes:
+        levels: T, how many noise levels there are.
+    Raises:
+        InputError: the model predicts something else than noise or velocity.
+    """
+
+    def __init__(self, t2i: FrozenT2I):
+        keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
+        known = {key: t2i.scheduler_config[key] for key in keys if key in t2i.scheduler_config}
+        self.t2i, self.schedule = t2i, DDPMScheduler(**known)
+        self.kind, self.levels = self.schedule.config.prediction_type, self.schedule.config.num_train_timesteps
+        if self.kind not in ("epsilon", "v_prediction"):
+            raise InputError(f"base model: prediction type '{self.kind}' is not supported; use an eps or v model")
+
+    def __call__(self, x0: Tensor, noise: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """x0, noise: [B, c, h, w], t: [B] -> [B], a mean over each image's values."""
+        x_t = self.schedule.add_noise(x0, noise, t)
+        prediction = self.t2i.predict(x_t, t, condition).float()
+        target = noise if self.kind == "epsilon" else self.schedule.get_velocity(x0, noise, t)
+        return (prediction - target).square().mean((1, 2, 3))
+
+    def times(self, level: Tensor) -> Tensor:
+        """Shares of the noise levels, [B] in 0..1, to timesteps [B]."""
+        return (level * self.levels).long()
+
+    def min_snr(self, t: Tensor, gamma: float) -> Tensor:
+        """Weights [B] (arXiv 2303.09556): min(snr, gamma) / snr for eps, / (snr + 1) for v; of ones if gamma is 0."""
+        if not gamma:
+            return torch.ones(len(t), device=t.device)
+        snr = compute_snr(self.schedule, t)
+        return snr.clamp_max(gamma) / (snr + (self.kind == "v_prediction"))
