@@ -12,6 +12,8 @@ from vilex.encoder import ViLexEncoder
 from vilex.lexicon import VisualLexicon
 from vilex.t2i import load_t2i
 from vilex.t2i.files import fingerprint
+from vilex.train.config import TrainConfig
+from vilex.train.toml import build
 
 torch.set_num_threads(2)
 
@@ -72,3 +74,22 @@ def images(tmp_path, pictures):
         picture.save(folder / f"{i}.png")
         (folder / f"{i}.txt").write_text("a cat in snow")
     return folder
+
+
+@pytest.fixture
+def configure(tmp_path, sd_folder, tower_folder, images):
+    """A debug run on the tiny v-prediction model; sections override its settings."""
+
+    def make(out="run", **sections):
+        settings = {
+            "model": {"base": str(sd_folder[2]), "tower": str(tower_folder), "num_tokens": 8, "blocks": 2, "heads": 4},
+            "data": {"path": str(images)},
+            "optim": {"tower_lr": 1e-4, "pooler_lr": 3e-3, "warmup_steps": 4, "ema_decay": 0.99},
+            "run": {"out": str(tmp_path / out), "steps": 20, "batch_size": 4, "device": "cpu", "log_every": 1,
+                    "sample_every": 0, "save_every": 100},
+        }  # fmt: skip
+        for section, values in sections.items():
+            settings.setdefault(section, {}).update(values)
+        return build(TrainConfig, settings)
+
+    return make

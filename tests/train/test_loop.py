@@ -4,51 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests import tiny
+from tests.runs import losses, same, weights
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.images import square
 from vilex.lexicon import VisualLexicon
 from vilex.t2i.files import fingerprint
 from vilex.train.checkpoint import list_checkpoints
-from vilex.train.config import TrainConfig
 from vilex.train.data import make_loader, to_pixels
 from vilex.train.loop import Training, train
-from vilex.train.toml import build
-
-
-@pytest.fixture
-def configure(tmp_path, sd_folder, tower_folder, images):
-    """A debug run on the tiny v-prediction model; sections override its settings."""
-
-    def make(out="run", **sections):
-        settings = {
-            "model": {"base": str(sd_folder[2]), "tower": str(tower_folder), "num_tokens": 8, "blocks": 2, "heads": 4},
-            "data": {"path": str(images)},
-            "optim": {"tower_lr": 1e-4, "pooler_lr": 3e-3, "warmup_steps": 4, "ema_decay": 0.99},
-            "run": {"out": str(tmp_path / out), "steps": 20, "batch_size": 4, "device": "cpu", "log_every": 1,
-                    "sample_every": 0, "save_every": 100},
-        }  # fmt: skip
-        for section, values in sections.items():
-            settings.setdefault(section, {}).update(values)
-        return build(TrainConfig, settings)
-
-    return make
-
-
-def losses(config):
-    lines = map(json.loads, Path(config.run.out, "log.jsonl").read_text().splitlines())
-    return {row["step"]: row["loss"] for row in lines}
-
-
-def weights(config):
-    return load_file(f"{config.run.out}/encoder/model.safetensors")
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("name", ["adafactor", "adamw"])

@@ -55,7 +55,7 @@ def tuned(
         _learn(base, photos, noun, prior, settings)
         yield time.perf_counter() - start
     finally:
-        base.unet.delete_adapters(ADAPTER)
+        base.unet.unload_lora()
 
 
 def add_adapter(t2i: StableDiffusion, rank: int) -> None:

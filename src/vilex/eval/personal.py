@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vilex.baselines.dreambooth import ADAPTER, IDENTIFIER, load_adapter, save_adapter, tuned
+from vilex.baselines.dreambooth import IDENTIFIER, load_adapter, save_adapter, tuned
 from vilex.baselines.inversion import invert, save_word
 from vilex.baselines.tuning import TuningSettings
 from vilex.eval.dreambooth import Prompts, Subject
@@ -62,7 +62,7 @@ def dreambooth(settings: TuningSettings, prior_images: int = 32) -> Way:
             try:
                 yield {}
             finally:
-                lexicon.t2i.unet.delete_adapters(ADAPTER)
+                lexicon.t2i.unet.unload_lora()
             return
         with tuned(lexicon, subject.photos, subject.noun, settings, prior_images=prior_images) as seconds:
             write_seconds(folder, seconds)
