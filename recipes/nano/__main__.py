@@ -27,7 +27,7 @@ STAGES = {
     "vilex": lambda preset, arguments: train_vilex(preset, arguments.out),
     "export": lambda preset, arguments: export(preset, arguments.out),
     "baselines": lambda preset, arguments: train_baselines(preset, arguments.out),
-    "report": lambda preset, arguments: write_report(preset, arguments.out),
+    "report": lambda preset, arguments: write_report(preset, arguments.data, arguments.out),
 }
 
 

@@ -71,12 +71,25 @@ class PoolerPreset:
 @dataclass(frozen=True)
 class BaselinesPreset:
     steps: int = 1200  # of each, ViLex itself among them: the same pictures, frozen model and head start
-    short: int = 300  # of each variant of the ablations
+    short: int = 300  # steps of each variant of the ablations
+
+
+@dataclass(frozen=True)
+class JudgePreset:
+    scenes: int = 20_000
+    images: int = 80_000
+    batch: int = 64
+    lr: float = 2e-3
 
 
 @dataclass(frozen=True)
 class ReportPreset:
     images: int = 160  # of each set
+    subjects: int = 6  # of the subject protocol
+    inversion_steps: int = 300
+    dreambooth_steps: int = 200
+    probed: int = 4000  # training pictures of the linear probes
+    ablated: int = 64  # pictures that each ablation draws again
     seeds: int = 3
     steps: int = 16
     cfg: float = 2.0
@@ -97,4 +110,5 @@ class Preset:
     pooler: PoolerPreset = field(default_factory=PoolerPreset)
     vilex: TrainConfig = field(default_factory=TrainConfig)  # as `vilex train` reads it; paths are filled in
     baselines: BaselinesPreset = field(default_factory=BaselinesPreset)
+    judge: JudgePreset = field(default_factory=JudgePreset)
     report: ReportPreset = field(default_factory=ReportPreset)

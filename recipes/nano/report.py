@@ -1,67 +1,44 @@
-"""Stage 8, the report: do tokens say more than words, and more tokens more, on pictures never trained on?
+"""Stage 9, the report: the paper's tables on the nano model, each from pictures that were never trained on.
 
-The reconstruction protocol (`vilex eval reconstruction`) on two sets of held-out pictures, each drawn from its
-name, from a full sentence and from 1, 4, 16 and 75 tokens.
+Every table is a module of `tables/`; results go to `out`/report/results.json, and from there to pages. What is
+drawn, learned or trained stays, so that an interrupted report goes on.
 """
 
 import json
-import shutil
 from pathlib import Path
 
 from recipes.nano.presets import Preset
-from vilex.eval.reconstruction import Reconstruction, evaluate_reconstruction
-from vilex.eval.tables import to_markdown
+from recipes.nano.tables.ablations import ablate
+from recipes.nano.tables.judge import load_judge
+from recipes.nano.tables.page import write_pages
+from recipes.nano.tables.probes import probe
+from recipes.nano.tables.reconstruction import SETS, baseline_rows, protocol, reconstruct
+from recipes.nano.tables.subjects import draw_subjects
+from recipes.nano.tables.verdicts import judge_rows
+from vilex.eval.reconstruction import rows_of
+from vilex.eval.store import PictureStore
 from vilex.lexicon import VisualLexicon
-from vilex.train.config import SourceConfig
-
-SETS = {
-    "held-out": "Known concepts in drawings never trained on",
-    "unseen": 'Other concepts in drawings never trained on, named "a drawing"',
-}
-CAPTIONS = ("name", "sentence")  # the first two captions of every picture
-INTRODUCTION = """\
-# What vilex-nano shows
-
-Held-out pictures, re-created by the text-to-image model alone from what they show (name: "a skull") and from a
-full true sentence ("a picture of a skull at the top right on the grass, in rendered 3d style"), and from 1, 4, 16
-and 75 tokens, in {steps} steps with guidance {cfg}; picture by picture all rows begin from the same noise. Means
-with 95% bootstrap intervals over pictures. By distance, rank and squared error lower is better, by PSNR higher.
-The distance is 1 - cosine of EfficientNet-Lite0's ImageNet features, so this is no FID; the rank is the source's
-place among all sources by it, 1 at best.
-
-    python -m recipes.nano data report --preset cpu --data DIR --out OUT
-"""
 
 
-def write_report(preset: Preset, out: Path) -> None:
-    """Write results.json, results.md and a grid for each set of pictures to `out`/report.
+def write_report(preset: Preset, data: Path, out: Path) -> None:
+    """Write results.json and pages to `out`/report.
 
-    The model is that of `out`/nano; where nothing was trained there, the embedded one.
+    The model is that of `out`/nano; where nothing was trained there, the embedded one. Baselines that were not
+    trained in `out` are left out, and the pages say so.
     """
-    folder, trained, settings = out / "report", out / "nano", preset.report
-    shutil.rmtree(folder, ignore_errors=True)
+    trained = out / "nano"
     lexicon = VisualLexicon.from_pretrained(trained if trained.is_dir() else "nano", device=preset.device)
-    results = {}
-    for name in SETS:
-        protocol = Reconstruction(
-            SourceConfig(path=str(out / f"{name}.parquet")), folder / name, settings.images, captions=CAPTIONS,
-            measures=("distance", "rank", "error", "psnr"), seeds=tuple(range(settings.seeds)), cfg=settings.cfg,
-            steps=settings.steps, batch_size=settings.batch,
-        )  # fmt: skip
-        found, _ = evaluate_reconstruction(lexicon, protocol)
-        results[name] = {**found, "settings": {**found["settings"], "data": f"{name}.parquet"}}
-        for file, suffix in (("grid.png", ".png"), ("curves.svg", ".svg")):
-            (folder / name / file).rename(folder / f"{name}{suffix}")
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    (folder / "results.md").write_text(to_page(results))
-    print(to_page(results))
-
-
-def to_page(results: dict) -> str:
-    """The report as a page: a table, curves and a grid for each set."""
-    parts = [INTRODUCTION.format(**next(iter(results.values()))["settings"])]
-    for name, found in results.items():
-        parts.append(f"## {SETS[name]} ({found['images']} pictures, seeds {', '.join(map(str, found['seeds']))})\n")
-        parts.append(to_markdown(found["rows"]))
-        parts.append(f"![{name}, over tokens](images/{name}.svg)\n\n![{name}](images/{name}.png)\n")
-    return "\n".join(parts)
+    results = {"reconstruction": reconstruct(preset, out, lexicon)}
+    judge = load_judge(preset, data, out)
+    settings = protocol(preset, out, SETS[0])
+    rows = {**rows_of(lexicon, settings), **baseline_rows(preset, out, settings)}
+    found = results["reconstruction"][SETS[0]]
+    results["verdicts"] = judge_rows(
+        judge, out / f"{SETS[0]}.parquet", PictureStore.open(settings.out),
+        {title: row.place(title) for title, row in rows.items()}, found["images"], found["seeds"],
+    )  # fmt: skip
+    results["subjects"] = draw_subjects(preset, data, out, lexicon, judge)
+    results["probes"] = probe(preset, out, lexicon)
+    results["ablations"] = ablate(preset, out) if (out / "tower").is_dir() else {}
+    (out / "report" / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_pages(out / "report", out / "report")

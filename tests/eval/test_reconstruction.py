@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from vilex.cli import app
 from vilex.errors import InputError
-from vilex.eval.reconstruction import Reconstruction, drawers_of, evaluate_reconstruction
+from vilex.eval.reconstruction import Reconstruction, evaluate_reconstruction, from_encoder, rows_of
 from vilex.images import square
 from vilex.lexicon import VisualLexicon
 from vilex.train.config import SourceConfig
@@ -73,9 +73,18 @@ def test_other_settings_do_not_mix(lexicon, settings):
 
 
 def test_further_rows_are_measured_like_the_others(lexicon, settings):
-    same = drawers_of(lexicon, settings)["4 tokens"]
+    same = rows_of(lexicon, settings)["4 tokens"]
     rows = evaluate_reconstruction(lexicon, settings, {"a baseline": same})[0]["rows"]
     assert rows["a baseline"] == rows["4 tokens"]
+
+
+def test_another_encoder_is_a_row_whose_pictures_are_its_own(lexicon, settings, model_folder):
+    other = VisualLexicon.from_pretrained(model_folder)
+    row = from_encoder(other, settings, 4)
+    rows = evaluate_reconstruction(lexicon, settings, {"other": row})[0]["rows"]
+    assert rows["other"] == rows["4 tokens"]
+    assert (settings.out / "pictures" / f"other-{other.encoder_sha256[:8]}" / "0").is_dir()
+    assert row.place("other") != replace(row, made_by="1234567890").place("other")
 
 
 def test_captions_that_are_missing_are_named(lexicon, settings):

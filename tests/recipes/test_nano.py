@@ -1,6 +1,7 @@
 """The nano recipe: captions tell the truth, the held-out rule holds, and each preset runs through."""
 
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -248,7 +249,17 @@ SMALL = (
     "vilex.run.sample_every=0",
     "vilex.data.workers=0",
     "vilex.run.mixed_precision=no",
+    "baselines.steps=2",
+    "baselines.short=3",
+    "judge.scenes=24",
+    "judge.images=24",
+    "judge.batch=12",
     "report.images=12",
+    "report.subjects=1",
+    "report.inversion_steps=2",
+    "report.dreambooth_steps=2",
+    "report.probed=24",
+    "report.ablated=4",
     "report.seeds=1",
     "report.steps=2",
 )
@@ -265,4 +276,9 @@ def test_every_stage_of_a_preset_runs(tmp_path, data, preset, extra):
     assert (tmp_path / "nano" / "model.safetensors").is_file() and (
         tmp_path / "nano" / "t2i" / "model_index.json"
     ).is_file()
-    assert (tmp_path / "report" / "results.json").is_file() and (tmp_path / "report" / "held-out.png").is_file()
+    results = json.loads((tmp_path / "report" / "results.json").read_text())
+    rows = results["reconstruction"]["held-out"]["rows"]
+    assert {"name", "1 token", "auto-encoder", "brief vilex, 75", "brief de-diffusion", "brief ip-adapter"} <= set(rows)
+    page = (tmp_path / "report" / "results.md").read_text()
+    assert all(f"## {title}" in page for title in ("The paper's claims", "Table 1", "Table 2", "Subjects", "Table 4"))
+    assert page.count("| brief blip-diffusion |") == 2 and (tmp_path / "report" / "images" / "tfg.svg").is_file()

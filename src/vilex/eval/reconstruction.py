@@ -85,16 +85,33 @@ class Batch:
 Drawer = Callable[[Batch], list[Image.Image]]
 
 
+@dataclass(frozen=True)
+class Row:
+    """A way to draw pictures again.
+
+    Attributes:
+        made_by: a hash of what draws, where it is another model than the one evaluated: pictures of another
+            hash are never taken for this row's.
+    """
+
+    draw: Drawer
+    made_by: str = ""
+
+    def place(self, title: str) -> str:
+        """The row's folder of pictures."""
+        return f"{title} {self.made_by[:8]}".strip()
+
+
 def evaluate_reconstruction(
     lexicon: VisualLexicon,
     settings: Reconstruction,
-    more: dict[str, Drawer] | None = None,
+    more: dict[str, Row] | None = None,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Draw what is missing, measure, and write results.json, results.md, grid.png and curves.svg.
 
     Args:
-        more: further rows, say baselines: a title and what draws them.
+        more: further rows by title, say baselines.
         on_picture: called with (drawn, expected) pictures.
     Returns:
         The results, and a line for each picture of the source that was refused.
@@ -105,10 +122,10 @@ def evaluate_reconstruction(
     source = open_source(settings.source)
     reference = settings.reference and Moments.load(settings.reference)
     extractors = {name: load_extractor(name, lexicon.t2i.device) for name in settings.features}
-    drawers = {**drawers_of(lexicon, settings), **(more or {})}
+    rows = {**rows_of(lexicon, settings), **(more or {})}
     identity = {"data": settings.source.path, "pixels": lexicon.t2i.image_size, **identity_of(lexicon, settings)}
     store = PictureStore(settings.out, identity)
-    count, refused = draw_all(lexicon, settings, source, drawers, store, on_picture)
+    count, refused = draw_all(lexicon, settings, source, rows, store, on_picture)
     sources = store.load(SOURCES, 0, count)
     seen = {name: features_of(sources, extractor) for name, extractor in extractors.items()}
     results: dict[str, Any] = {
@@ -119,38 +136,26 @@ def evaluate_reconstruction(
         "rows": {},
     }
     shown = [sources[:GRID_ROWS]]
-    for row in drawers:
-        drawn = [store.load(row, seed, count) for seed in settings.seeds]
+    for title, row in rows.items():
+        drawn = [store.load(row.place(title), seed, count) for seed in settings.seeds]
         shown.append(drawn[0][:GRID_ROWS])
         again = {name: [features_of(one, extractor) for one in drawn] for name, extractor in extractors.items()}
-        results["rows"][row] = measure_row(settings.measures, sources, seen, drawn, again, reference)
-    grid([list(line) for line in zip(*shown, strict=True)], [SOURCES, *drawers]).save(settings.out / "grid.png")
+        results["rows"][title] = measure_row(settings.measures, sources, seen, drawn, again, reference)
+    grid([list(line) for line in zip(*shown, strict=True)], [SOURCES, *rows]).save(settings.out / "grid.png")
     (settings.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (settings.out / "results.md").write_text(to_markdown(results["rows"]))
     write_curves(results["rows"], settings.out / "curves.svg")
     return results, refused
 
 
-def drawers_of(lexicon: VisualLexicon, settings: Reconstruction) -> dict[str, Drawer]:
+def rows_of(lexicon: VisualLexicon, settings: Reconstruction) -> dict[str, Row]:
     """The protocol's own rows, by title."""
-    how = {
-        "guidance": Guidance(settings.cfg),
-        "steps": settings.steps,
-        "scheduler": settings.scheduler,
-        "batch_size": settings.batch_size,
-    }
+    how = _sampling(settings)
 
     def from_caption(which: int) -> Drawer:
         return lambda batch: lexicon.generate(
             [_caption(example, which) for example in batch.examples], seed=batch.seeds, **how
         )
-
-    def from_tokens(count: int) -> Drawer:
-        def draw(batch: Batch) -> list[Image.Image]:
-            named = {f"image{i}": one[:count] for i, one in enumerate(batch.tokens)}
-            return lexicon.generate([f"<{name}>" for name in named], named, seed=batch.seeds, **how)
-
-        return draw
 
     @torch.inference_mode()
     def through_autoencoder(batch: Batch) -> list[Image.Image]:
@@ -158,16 +163,45 @@ def drawers_of(lexicon: VisualLexicon, settings: Reconstruction) -> dict[str, Dr
         pixels = torch.stack([to_pixels(square(example.image, size)) for example in batch.examples])
         return to_images(lexicon.t2i.decode(lexicon.t2i.encode(pixels.to(lexicon.t2i.device))))
 
-    rows = {title: from_caption(i) for i, title in enumerate(settings.captions)}
-    rows |= {f"{count} token{'s' * (count > 1)}": from_tokens(count) for count in settings.counts}
-    return {**rows, AUTOENCODER: through_autoencoder}
+    rows = {title: Row(from_caption(i)) for i, title in enumerate(settings.captions)}
+    rows |= {
+        f"{count} token{'s' * (count > 1)}": Row(_from_tokens(lexicon, settings, count)) for count in settings.counts
+    }
+    return {**rows, AUTOENCODER: Row(through_autoencoder)}
+
+
+def from_encoder(lexicon: VisualLexicon, settings: Reconstruction, count: int) -> Row:
+    """A further row: from `count` tokens of another encoder, with its own frozen model."""
+    draw = _from_tokens(lexicon, settings, count)
+
+    def encode_and_draw(batch: Batch) -> list[Image.Image]:
+        return draw(replace(batch, tokens=lexicon.encode([example.image for example in batch.examples])))
+
+    return Row(encode_and_draw, made_by=lexicon.encoder_sha256 or "")
+
+
+def _from_tokens(lexicon: VisualLexicon, settings: Reconstruction, count: int) -> Drawer:
+    def draw(batch: Batch) -> list[Image.Image]:
+        named = {f"image{i}": one[:count] for i, one in enumerate(batch.tokens)}
+        return lexicon.generate([f"<{name}>" for name in named], named, seed=batch.seeds, **_sampling(settings))
+
+    return draw
+
+
+def _sampling(settings: Reconstruction) -> dict[str, Any]:
+    return {
+        "guidance": Guidance(settings.cfg),
+        "steps": settings.steps,
+        "scheduler": settings.scheduler,
+        "batch_size": settings.batch_size,
+    }
 
 
 def draw_all(
     lexicon: VisualLexicon,
     settings: Reconstruction,
     source: Indexed | Stream,
-    drawers: dict[str, Drawer],
+    rows: dict[str, Row],
     store: PictureStore,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> tuple[int, list[str]]:
@@ -180,12 +214,13 @@ def draw_all(
         count += len(part)
         if not store.has(SOURCES, 0, numbers):
             store.save(SOURCES, 0, numbers, [square(example.image, size) for example in part])
-        missing = [(row, seed) for row in drawers for seed in settings.seeds if not store.has(row, seed, numbers)]
+        places = {row.place(title): row for title, row in rows.items()}
+        missing = [(place, seed) for place in places for seed in settings.seeds if not store.has(place, seed, numbers)]
         if missing:
             batch = Batch(numbers, part, lexicon.encode([example.image for example in part]), [])
-        for row, seed in missing:
+        for place, seed in missing:
             seeds = [int(np.random.SeedSequence((seed, number)).generate_state(1)[0]) for number in numbers]
-            store.save(row, seed, numbers, drawers[row](replace(batch, seeds=seeds)))
+            store.save(place, seed, numbers, places[place].draw(replace(batch, seeds=seeds)))
         if on_picture:
             on_picture(count, settings.images or count + 1)
     if not count:

@@ -58,6 +58,18 @@ class PictureStore:
         out.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings, indent=2) + "\n")
 
+    @classmethod
+    def open(cls, out: Path) -> "PictureStore":
+        """What lies in `out` already.
+
+        Raises:
+            InputError: nothing does.
+        """
+        path = out / "settings.json"
+        if not path.is_file():
+            raise InputError(f"{out}: no evaluation's pictures; evaluate first")
+        return cls(out, json.loads(path.read_text()))
+
     def path(self, row: str, seed: int, number: int) -> Path:
         return self.folder / row.replace(" ", "-") / str(seed) / f"{number:06d}.png"
 

@@ -1,0 +1,48 @@
+"""The paper's claims as numbers: what it says, what the nano model gives, and whether that holds here."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+DISTANCE = "lite0 kernel distance"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A ratio or rate of the paper; `limit` is its side of the comparison that must hold."""
+
+    said: str
+    value: float
+    limit: float
+    at_most: bool = True
+
+    @property
+    def holds(self) -> bool:
+        return self.value <= self.limit if self.at_most else self.value >= self.limit
+
+
+def claims_of(results: dict[str, Any]) -> list[Claim]:
+    """Every claim that the results can speak to.
+
+    Args:
+        results: as the report writes them.
+    """
+    rows = results["reconstruction"]["held-out"]["rows"]
+    mean = lambda row: rows[row][DISTANCE]["mean"]  # noqa: E731
+    found = [Claim("75 tokens over the name alone, distance (2.07 / 6.52)", mean("75 tokens") / mean("name"), 0.32)]
+    steps = ["1 token", "4 tokens", "16 tokens", "75 tokens"]
+    worst = max(mean(more) / mean(fewer) for fewer, more in pairwise(steps))
+    found.append(Claim("each number of tokens over the one before, distance (the worst of three)", worst, 1.0))
+    if "brief de-diffusion" in rows:
+        words = mean("brief de-diffusion")
+        found += [
+            Claim("1 token over De-Diffusion, distance (3.65 / 3.89)", mean("brief vilex, 1") / words, 0.94),
+            Claim("75 tokens over De-Diffusion, distance (2.07 / 3.89)", mean("brief vilex, 75") / words, 0.54),
+            Claim("De-Diffusion over the name alone, distance (3.89 / 6.52)", words / mean("name"), 0.60),
+        ]
+        wins = results["verdicts"]["wins"]["brief vilex, 75 against brief de-diffusion"]
+        found += [
+            Claim(f"75 tokens win against De-Diffusion by {name}", wins[name]["mean"], 0.5, at_most=False)
+            for name in ("semantics", "layout", "style")
+        ]
+    return found
