@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint benchmarks
+.PHONY: setup demo test lint benchmarks results
 
 setup: $(VENV)/.done
 
@@ -22,3 +22,11 @@ lint: setup
 
 benchmarks: setup
 	$(BIN)/python -m benchmarks
+
+# DATA: folder of the emoji table; OUT: for tables, baselines and pictures. Goes on where it stopped.
+DATA ?= data
+OUT ?= results
+
+results: setup
+	$(BIN)/python -m recipes.nano data tower pooler baselines report --skip-finished --preset cpu --data $(DATA) --out $(OUT)
+	$(BIN)/python -m recipes.nano.tables.page $(OUT)/report docs

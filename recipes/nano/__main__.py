@@ -30,6 +30,15 @@ STAGES = {
     "report": lambda preset, arguments: write_report(preset, arguments.data, arguments.out),
 }
 
+# What a stage leaves when it is through, of those that would begin anew.
+RESULTS = {
+    "data": "unseen.parquet",
+    "autoencoder": "vae/config.json",
+    "t2i": "t2i/model_index.json",
+    "tower": "tower/config.json",
+    "pooler": "pooler/config.json",
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -37,6 +46,7 @@ def main() -> None:
     parser.add_argument("--preset", default="cpu", help="cpu, gpu, smoke, or the path of a TOML file")
     parser.add_argument("--data", type=Path, required=True, help="folder of the Parquet tables")
     parser.add_argument("--out", type=Path, required=True, help="folder for tables, logs and weights")
+    parser.add_argument("--skip-finished", action="store_true", help="leave out stages whose result is there")
     arguments = parser.parse_intermixed_args()
     overrides = [word for word in arguments.stages if "=" in word]
     stages = [word for word in arguments.stages if "=" not in word] or list(STAGES)
@@ -49,6 +59,8 @@ def main() -> None:
         started = time.time()
         if stage not in STAGES:
             parser.error(f"unknown stage '{stage}'; stages are {', '.join(STAGES)}")
+        if arguments.skip_finished and stage in RESULTS and (arguments.out / RESULTS[stage]).is_file():
+            continue
         STAGES[stage](preset, arguments)
         print(f"{stage}: {time.time() - started:.0f} s", flush=True)
 

@@ -44,7 +44,7 @@ def baseline_config(preset: Preset, out: Path, name: str) -> TrainConfig:
         config,
         model=replace(config.model, **MODEL[name]),
         objective=replace(config.objective, **OBJECTIVE[name]),
-        run=replace(config.run, out=str(out / "baselines" / name), steps=steps, sample_every=steps, save_every=200),
+        run=replace(config.run, out=str(out / "baselines" / name), steps=steps, save_every=200),
     )
 
 

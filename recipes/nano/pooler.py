@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
+from recipes.nano.frozen import frozen_model
 from recipes.nano.loop import Trainer, batches
 from recipes.nano.mosaic import LENGTH
 from recipes.nano.presets import Preset
@@ -27,7 +28,7 @@ def train_pooler(preset: Preset, out: Path) -> None:
     settings = preset.pooler
     if not settings.images:
         return
-    t2i = load_t2i(out / "t2i")
+    t2i = load_t2i(frozen_model(out))
     vocabulary = t2i.vocabulary.detach().to(preset.device)
     torch.manual_seed(preset.seed)
     encoder = ViLexEncoder.from_tower(str(out / "tower"), **pooler_settings(preset.vilex, t2i.width)).to(preset.device)

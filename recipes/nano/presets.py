@@ -85,6 +85,7 @@ class JudgePreset:
 @dataclass(frozen=True)
 class ReportPreset:
     images: int = 160  # of each set
+    measures: tuple[str, ...] = ("distance", "kid", "rank", "error", "psnr", "is")
     subjects: int = 6  # of the subject protocol
     inversion_steps: int = 300
     dreambooth_steps: int = 200

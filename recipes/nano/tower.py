@@ -16,6 +16,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from recipes.nano.autoencoder import encode_all, to_model
 from recipes.nano.data import read_pixels
+from recipes.nano.frozen import frozen_model
 from recipes.nano.loop import Trainer, batches
 from recipes.nano.presets import Preset, TowerPreset
 
@@ -26,7 +27,8 @@ def train_tower(preset: Preset, out: Path) -> None:
     pixels, labels = read_pixels(out / "scenes.parquet"), scene_labels(out / "scenes.parquet")
     chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(preset.seed))[: settings.images]
     pixels, labels = pixels[chosen.numpy()], labels[chosen]
-    latents = encode_all(AutoencoderTiny.from_pretrained(out / "vae").to(preset.device), pixels, preset.device)
+    vae = AutoencoderTiny.from_pretrained(frozen_model(out), subfolder="vae", torch_dtype=torch.float32)
+    latents = encode_all(vae.to(preset.device), pixels, preset.device)
     torch.manual_seed(preset.seed)
     tower = new_tower(settings, size=pixels.shape[1])
     heads = nn.ModuleList([nn.Linear(settings.width, latents.shape[1]), nn.Linear(settings.width, labels.shape[1])])

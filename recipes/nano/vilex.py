@@ -3,13 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+from recipes.nano.frozen import frozen_model
 from recipes.nano.presets import Preset
 from vilex.train.config import TrainConfig
 from vilex.train.loop import train
 
 
 def train_vilex(preset: Preset, out: Path) -> None:
-    """Train tower and pooler against `out`/t2i; the run lies in `out`/vilex."""
+    """Train tower and pooler against the frozen model; the run lies in `out`/vilex."""
     train(vilex_config(preset, out))
 
 
@@ -19,7 +20,7 @@ def vilex_config(preset: Preset, out: Path) -> TrainConfig:
     start = {"encoder": str(out / "pooler")} if preset.pooler.images else {"tower": str(out / "tower")}
     return replace(
         config,
-        model=replace(config.model, base=str(out / "t2i"), **start),
+        model=replace(config.model, base=str(frozen_model(out)), **start),
         data=replace(config.data, path=str(out / "scenes.parquet")),
         run=replace(config.run, out=str(out / "vilex"), threads=preset.threads, seed=preset.seed, device=preset.device),
     )

@@ -39,7 +39,7 @@ def ablate(preset: Preset, out: Path) -> dict[str, Any]:
     steps = preset.baselines.short
     grid = Ablation(
         str(folder / "run.toml"),
-        (f"run.steps={steps}", f"run.sample_every={steps}", f"run.save_every={steps}"),
+        (f"run.steps={steps}", "run.sample_every=0", f"run.save_every={steps}"),
         MeasureConfig(
             str(out / "held-out.parquet"), settings.ablated, (1, 4, 16, 75), (0,), ("lite0",), ("distance", "error"),
             settings.cfg, settings.steps,

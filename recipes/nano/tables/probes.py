@@ -39,7 +39,7 @@ def probe(preset: Preset, out: Path, lexicon: VisualLexicon) -> dict[str, Any]:
         seen, held = principal(*(_in_parts(features, pictures) for pictures, _ in (train, test)))
         rows[name] = {}
         for label in LABELS:
-            classes = sorted({row[f"{label}s"][0] for row in train[1]})
+            classes = sorted({row[f"{label}s"][0] for row in (*train[1], *test[1])})
             truth, wanted = (
                 torch.tensor([classes.index(row[f"{label}s"][0]) for row in facts]) for _, facts in (train, test)
             )

@@ -19,7 +19,7 @@ def protocol(preset: Preset, out: Path, name: str) -> Reconstruction:
     settings = preset.report
     return Reconstruction(
         SourceConfig(path=str(out / f"{name}.parquet")), out / "report" / name, settings.images, captions=CAPTIONS,
-        measures=("distance", "kid", "rank", "error", "psnr", "is"), seeds=tuple(range(settings.seeds)),
+        measures=settings.measures, seeds=tuple(range(settings.seeds)),
         cfg=settings.cfg, steps=settings.steps, batch_size=settings.batch,
     )  # fmt: skip
 

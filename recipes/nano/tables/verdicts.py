@@ -20,13 +20,14 @@ from recipes.nano.tables.judge import Judge, Reading
 from vilex.eval.measures import interval
 from vilex.eval.store import SOURCES, PictureStore
 
+OPPONENTS = ("name", "sentence", "brief de-diffusion", "brief ip-adapter", "brief blip-diffusion")
 CRITERIA = ("semantics", "layout", "style")
 
 
 def judge_rows(
     judge: Judge, table: Path, store: PictureStore, places: dict[str, str], count: int, seeds: list[int]
 ) -> dict[str, Any]:
-    """Read every row's pictures; all scores, and every pair's win rates.
+    """Read every row's pictures; all scores, and ViLex's win rates.
 
     Args:
         table: the sources with their concepts and styles. places: folder of pictures by row.
@@ -52,7 +53,7 @@ def judge_rows(
             }
             for one in scores
             for other in scores
-            if one != other and SOURCES not in (one, other)
+            if is_vilex(one) and other in OPPONENTS
         },
     }
 
@@ -77,6 +78,11 @@ def overlap(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     corner, opposite = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
     shared = (opposite - corner).clamp_min(0).prod(1)
     return shared / (_area(a) + _area(b) - shared).clamp_min(1e-6)
+
+
+def is_vilex(row: str) -> bool:
+    """Whether a row is drawn from ViLex's tokens."""
+    return row.startswith("brief vilex") or row.endswith((" token", " tokens"))
 
 
 def wins(one: np.ndarray, other: np.ndarray) -> np.ndarray:
