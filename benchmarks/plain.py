@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vilex.encoder import ViLexEncoder
 from vilex.prompt import Prompt, Slot, compose, inject
+from vilex.t2i import Condition
 from vilex.t2i.stable_diffusion import StableDiffusion
 
 
@@ -27,7 +28,7 @@ class PlainLoop:
         self.t2i, self.encoder = t2i, encoder
         self.noise_schedule = DDPMScheduler(prediction_type=t2i.scheduler_config["prediction_type"])
         self.optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-4)
-        self.layout = compose(Prompt((Slot("v", encoder.config.num_tokens),)), t2i.tokenizer, t2i.positions)
+        self.layout = compose(Prompt((Slot("v", encoder.config.num_tokens),)), t2i.frame)
 
     def forward_backward(self, pixels: Tensor, pixel_values: Tensor) -> None:
         """pixels: [B, 3, H, W] in -1..1. pixel_values: [B, 3, h, w], the tower's input."""
@@ -39,7 +40,7 @@ class PlainLoop:
         tokens = self.encoder(pixel_values).tokens
         ids = self.layout.ids.expand(len(x0), -1).to(x0.device)
         embeddings = inject(self.t2i.embed(ids), [self.layout] * len(x0), [{"v": one} for one in tokens])
-        prediction = self.t2i.predict(x_t, t.to(x0.device), self.t2i.condition(ids, embeddings))
+        prediction = self.t2i.predict(x_t, t.to(x0.device), Condition(self.t2i.encoders[0](ids, embeddings)[0]))
         target = noise
         if self.noise_schedule.config.prediction_type == "v_prediction":
             target = self.noise_schedule.get_velocity(x0, noise, t.to(x0.device))

@@ -13,7 +13,7 @@ from benchmarks.plain import PlainLoop
 from vilex.encoder import ViLexEncoder
 from vilex.lexicon import EMBEDDED
 from vilex.prompt import Prompt, Slot, compose, inject
-from vilex.t2i import load_t2i
+from vilex.t2i import Condition, load_t2i
 from vilex.train.config import DataConfig, TrainConfig
 from vilex.train.data import Batch, make_loader, open_sources
 from vilex.train.loop import Training
@@ -71,13 +71,13 @@ def floor_pair():
     t2i, encoder = training.t2i, training.encoder
     _, pixel_values = random_images(training.bare.config.image_size)
     x_t, t = torch.randn(BATCH, *t2i.latent_shape), torch.randint(0, 1000, (BATCH,))
-    layout = compose(Prompt((Slot("v", 75),)), t2i.tokenizer, t2i.positions)
+    layout = compose(Prompt((Slot("v", 75),)), t2i.frame)
     ids = layout.ids.expand(BATCH, -1)
 
     def floor():
         tokens = encoder(pixel_values).tokens
         embeddings = inject(t2i.embed(ids), [layout] * BATCH, [{"v": one} for one in tokens])
-        t2i.predict(x_t, t, t2i.condition(ids, embeddings)).square().mean().backward()
+        t2i.predict(x_t, t, Condition(t2i.encoders[0](ids, embeddings)[0])).square().mean().backward()
         encoder.zero_grad()
 
     return our_step(training), floor

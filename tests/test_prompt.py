@@ -3,7 +3,7 @@ import torch
 
 from tests import tiny
 from vilex.errors import InputError
-from vilex.prompt import Prompt, PromptWarning, Slot, compose, inject, parse, set_budgets
+from vilex.prompt import Frame, Prompt, PromptWarning, Slot, compose, inject, parse, set_budgets
 
 
 @pytest.fixture(scope="module", params=["<|endoftext|>", "!"], ids=["pads-with-eos", "pads-with-0"])
@@ -30,15 +30,15 @@ def test_plain_words_give_the_tokenizers_own_ids(words, text):
     expected = words(text, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids[0]
     if len(text) > 200:
         with pytest.warns(PromptWarning, match="25 tokens too many.*cat"):
-            composed = compose(parse(text), words, 77)
+            composed = compose(parse(text), Frame.of(words, 77))
     else:
-        composed = compose(parse(text), words, 77)
+        composed = compose(parse(text), Frame.of(words, 77))
     assert torch.equal(composed.ids, expected)
 
 
 def test_layout_of_words_and_images(words):
     prompt = parse("a photo of <cat:3> and <dog:2>")
-    composed = compose(prompt, words, 77)
+    composed = compose(prompt, Frame.of(words, 77))
     assert composed.slots == (("cat", 4, 3), ("dog", 8, 2))
     assert composed.ids[0] == words.bos_token_id and composed.ids[10] == words.eos_token_id
     assert (composed.ids[11:] == words.pad_token_id).all()
@@ -48,7 +48,7 @@ def test_layout_of_words_and_images(words):
 
 def test_budgets(words):
     def counts(text, default=None, available=75):
-        prompt = set_budgets(parse(text), words, 75, {"cat": available, "dog": available}, default)
+        prompt = set_budgets(parse(text), Frame.of(words, 77), {"cat": available, "dog": available}, default)
         return [part.count for part in prompt.parts if isinstance(part, Slot)]
 
     assert counts("<cat>") == [75]
@@ -61,17 +61,17 @@ def test_budgets(words):
 
 def test_too_many_image_tokens_say_the_remedy(words):
     with pytest.raises(InputError, match=r"at most 75 image tokens in one prompt, got 40 \+ 40.*<cat:37>"):
-        set_budgets(parse("<cat:40><dog:40>"), words, 75, {"cat": 75, "dog": 75})
+        set_budgets(parse("<cat:40><dog:40>"), Frame.of(words, 77), {"cat": 75, "dog": 75})
     with pytest.raises(InputError, match="<cat> has 16 tokens"):
-        set_budgets(parse("<cat:40>"), words, 75, {"cat": 16})
+        set_budgets(parse("<cat:40>"), Frame.of(words, 77), {"cat": 16})
     with pytest.raises(InputError, match="<cat> has no image"):
-        set_budgets(parse("<cat>"), words, 75, {})
+        set_budgets(parse("<cat>"), Frame.of(words, 77), {})
 
 
 def test_words_are_cut_never_images(words):
-    prompt = set_budgets(parse("cat " * 50 + "<cat:40> dog"), words, 75, {"cat": 75})
+    prompt = set_budgets(parse("cat " * 50 + "<cat:40> dog"), Frame.of(words, 77), {"cat": 75})
     with pytest.warns(PromptWarning, match="16 tokens too many; these words were cut: 'cat.* dog'"):
-        composed = compose(prompt, words, 77)
+        composed = compose(prompt, Frame.of(words, 77))
     assert composed.slots == (("cat", 36, 40),) and composed.length == 77
 
 
@@ -84,7 +84,7 @@ def test_prompt_without_some_images():
 
 
 def test_inject_writes_tokens_and_passes_gradients(words):
-    composed = compose(parse("a <cat:2> photo"), words, 77)
+    composed = compose(parse("a <cat:2> photo"), Frame.of(words, 77))
     embeddings, tokens = torch.zeros(1, 77, 4), torch.ones(5, 4, requires_grad=True)
     out = inject(embeddings, [composed], [{"cat": tokens}])
     assert out[0].sum(1).nonzero().flatten().tolist() == [2, 3]

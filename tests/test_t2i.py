@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vilex.errors import InputError
-from vilex.t2i import load_t2i
+from vilex.t2i import Condition, load_t2i
 from vilex.t2i.files import check_fingerprint, fingerprint, resolve
 
 
@@ -14,7 +14,7 @@ def test_own_vectors_change_nothing(sd_folder, version):
     t2i = load_t2i(sd_folder[version])
     ids = t2i.tokenizer(["a cat", "dog"], padding="max_length", return_tensors="pt").input_ids
     expected = t2i.text_encoder(ids)[0]
-    assert torch.equal(t2i.condition(ids, t2i.embed(ids)).sequence, expected)
+    assert torch.equal(t2i.encoders[0](ids, t2i.embed(ids))[0], expected)
 
 
 def test_gradients_reach_embeddings_and_nothing_else(sd_folder):
@@ -22,7 +22,7 @@ def test_gradients_reach_embeddings_and_nothing_else(sd_folder):
     ids = t2i.tokenizer(["a cat"], padding="max_length", return_tensors="pt").input_ids
     embeddings = t2i.embed(ids).requires_grad_()
     x_t = torch.randn(1, *t2i.latent_shape)
-    t2i.predict(x_t, torch.tensor([500]), t2i.condition(ids, embeddings)).square().mean().backward()
+    t2i.predict(x_t, torch.tensor([500]), Condition(t2i.encoders[0](ids, embeddings)[0])).square().mean().backward()
     assert embeddings.grad.abs().sum() > 0
     assert all(p.grad is None and not p.requires_grad for module in t2i.modules for p in module.parameters())
 

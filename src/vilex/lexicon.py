@@ -219,7 +219,7 @@ class VisualLexicon:
 
     def _budgeted(self, prompt: Prompt, tokens: Mapping[str, Tensor], num_tokens: int | None) -> Prompt:
         available = {name: len(value) for name, value in tokens.items()}
-        return set_budgets(prompt, self.t2i.tokenizer, self.t2i.positions - 2, available, num_tokens)
+        return set_budgets(prompt, self.t2i.frame, available, num_tokens)
 
     @torch.inference_mode()
     def _decode(self, x0: Tensor) -> Tensor:

@@ -76,22 +76,57 @@ def parse(text: str) -> Prompt:
     return Prompt(tuple(parts))
 
 
-def set_budgets(
-    prompt: Prompt, tokenizer: Any, room: int, available: Mapping[str, int], default: int | None = None
-) -> Prompt:
+@dataclass(frozen=True)
+class Frame:
+    """What a text encoder reads around a prompt: [BOS] and [EOS] for CLIP, [EOS] alone for T5, and padding.
+
+    Attributes:
+        positions: L, the encoder's positions, what frames the prompt included (77 for CLIP).
+        before, after: ids around the prompt.
+    """
+
+    tokenizer: Any
+    positions: int
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokenizer: Any, positions: int) -> "Frame":
+        """The tokenizer's own special tokens."""
+        whole = tokenizer("a", verbose=False).input_ids
+        before = tuple(whole[:1]) if whole[0] == tokenizer.bos_token_id else ()
+        after = tuple(whole[-1:]) if whole[-1] == tokenizer.eos_token_id else ()
+        return cls(tokenizer, positions, before, after)
+
+    @property
+    def room(self) -> int:
+        """Positions for words and image tokens, 75 for CLIP."""
+        return self.positions - len(self.before) - len(self.after)
+
+    @property
+    def placeholder(self) -> int:
+        """An ordinary word's id, to hold image tokens' places."""
+        return self.ids("a")[0]
+
+    def ids(self, text: str) -> list[int]:
+        """A text's own ids, without what frames it."""
+        whole = self.tokenizer(text, verbose=False).input_ids  # some tokenizers add a prefix only with specials
+        return whole[len(self.before) : len(whole) - len(self.after)]
+
+
+def set_budgets(prompt: Prompt, frame: Frame, available: Mapping[str, int], default: int | None = None) -> Prompt:
     """Give every slot its number of tokens.
 
     A slot without a budget takes `default`; without that, an even share of the room that the words
     leave, at most all tokens its image has.
 
     Args:
-        room: positions between [BOS] and [EOS], 75 for CLIP.
         available: how many tokens each named image has.
     Raises:
         InputError: a name has no image, an image has fewer tokens than asked for, or all
             image tokens together do not fit.
     """
-    slots = [part for part in prompt.parts if isinstance(part, Slot)]
+    slots, room = [part for part in prompt.parts if isinstance(part, Slot)], frame.room
     for slot in slots:
         if slot.name not in available:
             raise InputError(f"prompt: <{slot.name}> has no image; give one named '{slot.name}'")
@@ -106,7 +141,7 @@ def set_budgets(
         fewer = f"<{slots[0].name}:{max(1, room // len(slots))}>"
         raise InputError(f"expected at most {room} image tokens in one prompt, got {each}; ask for fewer with {fewer}")
     open_slots = [slot for slot in slots if not (slot.count or default)]
-    words = sum(len(_ids(tokenizer, part)) for part in prompt.parts if isinstance(part, str))
+    words = sum(len(frame.ids(part)) for part in prompt.parts if isinstance(part, str))
     share = max(1, (room - fixed - words) // max(1, len(open_slots)))
     return Prompt(
         tuple(
@@ -133,31 +168,30 @@ class Composed:
     length: int
 
 
-def compose(prompt: Prompt, tokenizer: Any, positions: int) -> Composed:
+def compose(prompt: Prompt, frame: Frame) -> Composed:
     """Lay out [BOS] prompt [EOS] padding over the text encoder's positions, as the family itself does.
 
     Words that do not fit are cut from the end, with a `PromptWarning`; image tokens never are.
     Every slot must have its budget (`set_budgets`).
     """
-    room = positions - 2
-    for_words = room - sum(part.count for part in prompt.parts if isinstance(part, Slot))
-    placeholder = _ids(tokenizer, "a")[0]
-    ids, slots, cut = [tokenizer.bos_token_id], [], []
+    tokenizer, placeholder = frame.tokenizer, frame.placeholder
+    for_words = frame.room - sum(part.count for part in prompt.parts if isinstance(part, Slot))
+    ids, slots, cut = list(frame.before), [], []
     for part in prompt.parts:
         if isinstance(part, Slot):
             slots.append((part.name, len(ids), part.count))
             ids += [placeholder] * part.count
             continue
-        words = _ids(tokenizer, part)
+        words = frame.ids(part)
         ids += words[:for_words]
         cut += words[for_words:]
         for_words -= min(len(words), for_words)
     if cut:
         text = tokenizer.decode(cut).strip()
         warnings.warn(f"the prompt has {len(cut)} tokens too many; these words were cut: '{text}'", PromptWarning, 2)
-    ids.append(tokenizer.eos_token_id)
+    ids += frame.after
     length = len(ids)
-    padded = ids + [tokenizer.pad_token_id] * (positions - length)
+    padded = ids + [tokenizer.pad_token_id] * (frame.positions - length)
     return Composed(torch.tensor(padded), tuple(slots), length)
 
 
@@ -181,8 +215,3 @@ def inject(embeddings: Tensor, composed: list[Composed], tokens: list[Mapping[st
         return embeddings
     place = (torch.tensor(rows, device=embeddings.device), torch.tensor(columns, device=embeddings.device))
     return embeddings.index_put(place, torch.cat(values))
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    with_specials = tokenizer(text, verbose=False).input_ids  # some tokenizers add a prefix only with them
-    return with_specials[1:-1]

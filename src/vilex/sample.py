@@ -1,5 +1,6 @@
 """The reverse process over any diffusers scheduler: one short loop."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from vilex.errors import InputError
 from vilex.guidance import Mixture
 from vilex.t2i.base import FrozenT2I
+from vilex.t2i.schedule import is_flow
 
 SCHEDULERS = {
     "dpm++": "DPMSolverMultistepScheduler",
@@ -25,16 +27,30 @@ SCHEDULERS = {
 }
 
 
+FLOW = {  # what these names mean for a flow model
+    "euler": "FlowMatchEulerDiscreteScheduler",
+    "heun": "FlowMatchHeunDiscreteScheduler",
+}
+
+
 def make_scheduler(name: str, config: dict[str, Any]) -> Any:
     """A diffusers scheduler by short or class name, on the frozen model's own noise schedule.
 
     Raises:
         InputError: no such scheduler.
     """
-    scheduler_class = getattr(diffusers, SCHEDULERS.get(name, name), None)
+    flow = is_flow(config)
+    known = {**SCHEDULERS, **(FLOW if flow else {})}
+    scheduler_class = getattr(diffusers, known.get(name, name), None)
     if scheduler_class is None or not hasattr(scheduler_class, "from_config"):
         raise InputError(f"scheduler '{name}': unknown; use one of {', '.join(SCHEDULERS)}")
-    return scheduler_class.from_config({key: value for key, value in config.items() if key != "_class_name"})
+    config = {key: value for key, value in config.items() if key != "_class_name"}
+    if not flow or scheduler_class.__name__.startswith("FlowMatch"):
+        return scheduler_class.from_config(config)
+    if "use_flow_sigmas" not in inspect.signature(scheduler_class.__init__).parameters:
+        raise InputError(f"scheduler '{name}': cannot follow a flow model; use dpm++, unipc, euler or heun")
+    as_flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": config.get("shift", 1.0)}
+    return scheduler_class.from_config({**config, **as_flow})
 
 
 @torch.inference_mode()
@@ -59,12 +75,13 @@ def sample(
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     noise = [torch.randn(1, *t2i.latent_shape, generator=generator) for generator in generators]
-    scheduler.set_timesteps(steps, device=t2i.device)
-    x_t = torch.cat(noise).to(t2i.device) * scheduler.init_noise_sigma
+    t2i.prepare(scheduler, steps)
+    x_t = torch.cat(noise).to(t2i.device) * getattr(scheduler, "init_noise_sigma", 1.0)  # flow models have none
+    scaled = getattr(scheduler, "scale_model_input", lambda x, t: x)
     extra = {"generator": generators} if _takes_generator(scheduler) else {}
     for i, t in enumerate(scheduler.timesteps):
         mixture = guided if acts(i / len(scheduler.timesteps)) else plain
-        rows = scheduler.scale_model_input(x_t, t)[mixture.owner]
+        rows = scaled(x_t, t)[mixture.owner]
         prediction = mixture.combine(t2i.predict(rows, t, mixture.condition))
         x_t = scheduler.step(prediction, t, x_t, **extra, return_dict=False)[0]
         if on_step:

@@ -58,7 +58,7 @@ def test_inversion_finds_the_word(drilled, tmp_path):
     embeds, _ = pipeline.encode_prompt("the <subject> in snow", "cpu", 1, False)
     own = t2i.read([parse("the <v:2> in snow")], [{"v": word}]).sequence
     assert torch.allclose(embeds, own, atol=1e-6)
-    with pytest.raises(InputError, match="expected a noun"):
+    with pytest.raises(InputError, match="expected a word"):
         invert(t2i, [photo], "", 1, settings)
 
 

@@ -46,9 +46,11 @@ def tuned(
     Yields:
         The seconds it took, the class's pictures included.
     Raises:
-        InputError: peft is not installed.
+        InputError: peft is not installed, or the base model is of another family.
     """
     base, start = lexicon.t2i, time.perf_counter()
+    if not isinstance(base, StableDiffusion):
+        raise InputError("dreambooth works with Stable Diffusion 1.x and 2.x alone; leave this baseline out")
     prior = _class_pictures(lexicon, noun, prior_images)
     add_adapter(base, rank)
     try:

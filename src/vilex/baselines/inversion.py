@@ -14,16 +14,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vilex.baselines.tuning import TuningSettings, draw_batch, latents_of, optimise
-from vilex.errors import InputError
 from vilex.prompt import parse
-from vilex.t2i.stable_diffusion import StableDiffusion
+from vilex.t2i.folder import DiffusersT2I
 from vilex.train.denoising import DenoisingLoss
 
 DEFAULTS = TuningSettings(steps=3000, lr=5e-3)
 
 
 def invert(
-    t2i: StableDiffusion,
+    t2i: DiffusersT2I,
     photos: Sequence[Image.Image],
     noun: str,
     vectors: int = 1,
@@ -40,11 +39,7 @@ def invert(
         InputError: `noun` is empty.
     """
     start = time.perf_counter()
-    ids = t2i.tokenizer(noun, add_special_tokens=False).input_ids
-    if not ids:
-        raise InputError(f"textual inversion: expected a noun to begin from, got {noun!r}")
-    begin = t2i.embed(torch.tensor(ids[:1], device=t2i.device))
-    word = nn.Parameter(begin.float().repeat(vectors, 1))
+    word = nn.Parameter(t2i.word(noun).float().repeat(vectors, 1))
     x0, loss = latents_of(t2i, photos).clone(), DenoisingLoss(t2i)
 
     def loss_of(generator: torch.Generator) -> Tensor:

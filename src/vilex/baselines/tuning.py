@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vilex.images import square
-from vilex.t2i.stable_diffusion import StableDiffusion
+from vilex.t2i.folder import DiffusersT2I
 from vilex.train.data import to_pixels
 
 TEMPLATES = ("a photo of {}", "a picture of {}", "a close photo of {}", "a good photo of {}", "{}")
@@ -31,7 +31,7 @@ class TuningSettings:
 
 
 @torch.inference_mode()
-def latents_of(t2i: StableDiffusion, photos: Sequence[Image.Image]) -> Tensor:
+def latents_of(t2i: DiffusersT2I, photos: Sequence[Image.Image]) -> Tensor:
     """Middle squares of photographs as x0, [N, c, h, w]."""
     pixels = torch.stack([to_pixels(square(photo, t2i.image_size)) for photo in photos])
     return t2i.encode(pixels.to(t2i.device))

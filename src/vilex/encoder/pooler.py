@@ -66,15 +66,15 @@ class AttentionPooler(nn.Module):
         return self.mean + self.std * self.out(self.norm(tokens))
 
     @torch.no_grad()
-    def match_vocabulary(self, table: Tensor) -> None:
-        """Put the tokens where words are: the mean and spread of the lookup matrix `table` [V, d].
+    def match_vocabulary(self, *tables: Tensor) -> None:
+        """Put the tokens where words are: mean and spread of the lookup matrices [V, d_i], one a text encoder.
 
         Words are short vectors (0.02 a dimension, say). Were that smallness in the last layer's weights, an
         optimiser's ordinary step would multiply them, and tokens many times as long as words drown the
         position embeddings they are added to. So the scale is fixed, and the weights are of ordinary size.
         """
-        self.mean.copy_(table.float().mean(0))
-        self.std.copy_(table.float().std(0))
+        self.mean.copy_(torch.cat([table.float().mean(0) for table in tables]))
+        self.std.copy_(torch.cat([table.float().std(0) for table in tables]))
         nn.init.normal_(self.out.weight, std=self.out.in_features**-0.5)
         nn.init.zeros_(self.out.bias)
 

@@ -5,23 +5,51 @@ from pathlib import Path
 import torch
 
 from vilex.encoder import ViLexEncoder
+from vilex.errors import InputError
 from vilex.t2i.base import Condition, FrozenT2I
 from vilex.t2i.decoupled import DecoupledT2I
-from vilex.t2i.files import resolve
+from vilex.t2i.files import read_json, resolve
+from vilex.t2i.flux import Flux
+from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.stable_diffusion import StableDiffusion
+from vilex.t2i.stable_diffusion_3 import StableDiffusion3
+from vilex.t2i.stable_diffusion_xl import StableDiffusionXL
 
-__all__ = ["Condition", "FrozenT2I", "load_t2i", "speaking"]
+__all__ = ["FAMILIES", "Condition", "FrozenT2I", "family_of", "load_t2i", "shape_of", "speaking"]
+
+FAMILIES: tuple[type[DiffusersT2I], ...] = (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux)
 
 
-def load_t2i(name: str | Path, dtype: torch.dtype = torch.float32) -> StableDiffusion:
+def load_t2i(name: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersT2I:
     """Load a frozen text-to-image model from a folder or hub id.
 
     Raises:
         InputError: nothing is there, it is damaged, or of a family not supported.
     """
-    return StableDiffusion.from_pretrained(resolve(name), dtype)
+    folder = resolve(name)
+    return family_of(folder).from_pretrained(folder, dtype)
 
 
-def speaking(encoder: ViLexEncoder, t2i: StableDiffusion) -> StableDiffusion | DecoupledT2I:
+def shape_of(name: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersT2I:
+    """The same without weights, on the meta device; see `load_t2i` for what raises."""
+    folder = resolve(name, weights=False)
+    return family_of(folder).from_config(folder, dtype)
+
+
+def family_of(folder: Path) -> type[DiffusersT2I]:
+    """The family that a pipeline folder's model_index.json names.
+
+    Raises:
+        InputError: it names none that is supported.
+    """
+    pipeline = read_json(folder / "model_index.json").get("_class_name")
+    for family in FAMILIES:
+        if pipeline in family.pipelines:
+            return family
+    known = ", ".join(name for family in FAMILIES for name in family.pipelines)
+    raise InputError(f"{folder}: {pipeline} is not supported; expected one of {known}")
+
+
+def speaking(encoder: ViLexEncoder, t2i: DiffusersT2I) -> DiffusersT2I | DecoupledT2I:
     """The frozen model as an encoder's tokens reach it: as words, or by way of the encoder's adapter."""
     return t2i if encoder.adapter is None else DecoupledT2I(t2i, encoder.adapter)

@@ -1,13 +1,13 @@
-"""What ViLex asks of a frozen text-to-image model: a tokenizer and four verbs."""
+"""What ViLex asks of a frozen text-to-image model: to read prompts, to predict, to encode and to decode."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from vilex.prompt import Prompt
+from vilex.prompt import Frame, Prompt
 
 
 @dataclass(frozen=True)
@@ -15,38 +15,41 @@ class Condition:
     """What the denoiser reads beside x_t.
 
     Attributes:
-        sequence: the text encoder's features, [B, L, d].
+        sequence: the text encoders' features, [B, L, d].
+        pooled: one vector for the whole prompt, [B, p], where a family has it.
+        mask: [B, L], 1 where the denoiser may attend to the sequence, where a family has it.
         image: image tokens that go past the text encoder, [B, n, d]; see `vilex.t2i.decoupled`.
     """
 
     sequence: Tensor
+    pooled: Tensor | None = None
+    mask: Tensor | None = None
     image: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.sequence)
 
     def select(self, rows: slice | Tensor) -> "Condition":
-        return Condition(self.sequence[rows], None if self.image is None else self.image[rows])
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Condition(**{name: value if value is None else value[rows] for name, value in values.items()})
 
 
 class FrozenT2I(Protocol):
     """A frozen text-to-image model. Nothing in it ever receives a gradient or changes.
 
     Attributes:
-        tokenizer: the family's own.
-        vocabulary: the lookup matrix, [V, d].
-        width: d, the width of the vocabulary's embeddings.
-        positions: L, the text encoder's positions, [BOS] and [EOS] included (77 for CLIP).
+        frame: how its (first) text encoder frames a prompt.
+        lookups: its text encoders' lookup matrices, [V, d_i] each.
+        width: d, the width of an image token: the sum of all d_i, for a token is a word to every text encoder.
         image_size: pixels a side.
         latent_shape: (c, h, w) of x0.
         scheduler_config: the model's own diffusers scheduler configuration.
-        prediction_type: `epsilon` or `v_prediction`.
+        prediction_type: `epsilon`, `v_prediction` or `flow`.
     """
 
-    tokenizer: Any
-    vocabulary: Tensor
+    frame: Frame
+    lookups: tuple[Tensor, ...]
     width: int
-    positions: int
     image_size: int
     latent_shape: tuple[int, int, int]
     scheduler_config: dict[str, Any]
@@ -55,6 +58,12 @@ class FrozenT2I(Protocol):
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         """What B prompts say, with their images' tokens [n, d] by name in place; gradients flow to the tokens."""
+
+    def prepare(self, scheduler: Any, steps: int) -> None:
+        """Set a diffusers scheduler's timesteps as the family's own pipeline does."""
+
+    def shifted(self, level: Tensor) -> Tensor:
+        """A flow model's share of noise for a share of its levels, both [B] in 0..1."""
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The denoiser: x_t [B, c, h, w], t [B] -> noise or velocity, [B, c, h, w]."""

@@ -49,7 +49,9 @@ class DecoupledT2I:
         if not counts:
             return Condition(words)
         absent = words.new_zeros(*counts, self.base.width)  # without bias: adds exactly nothing
-        return Condition(words, torch.stack([torch.cat(parts).to(words) if parts else absent for parts in images]))
+        return Condition(
+            words, image=torch.stack([torch.cat(parts).to(words) if parts else absent for parts in images])
+        )
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         install(self.base.unet, self.adapter)

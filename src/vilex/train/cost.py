@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vilex.encoder import ViLexEncoder
 from vilex.t2i import speaking
-from vilex.t2i.stable_diffusion import StableDiffusion
+from vilex.t2i.folder import DiffusersT2I
 from vilex.train.config import TrainConfig
 from vilex.train.data import Batch
 from vilex.train.engine import PRECISION
@@ -57,7 +57,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def count_step(
-    config: TrainConfig, t2i: StableDiffusion, encoder: ViLexEncoder, micro: int, processes: int
+    config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEncoder, micro: int, processes: int
 ) -> tuple[dict[str, int], int]:
     """Bytes a device needs, by what for, and FLOPs of one micro-batch.
 
@@ -84,9 +84,7 @@ def count_step(
     return memory, counter.get_total_flops()
 
 
-def _forward_backward(
-    config: TrainConfig, t2i: StableDiffusion, encoder: ViLexEncoder, micro: int, device: str
-) -> None:
+def _forward_backward(config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEncoder, micro: int, device: str) -> None:
     words = config.model.method == "de-diffusion"
     objective = DenoisingObjective(speaking(encoder, t2i), config.objective, seed=0, words=words)
     caption = " ".join(["a"] * config.objective.caption_tokens)
@@ -118,7 +116,7 @@ def _attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, s
 
 def time_step(
     config: TrainConfig,
-    t2i: StableDiffusion,
+    t2i: DiffusersT2I,
     encoder: ViLexEncoder,
     micro: int,
     accumulate: int,

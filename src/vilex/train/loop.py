@@ -62,7 +62,8 @@ class Training:
         with quiet_loading():
             self.t2i = load_t2i(base, getattr(torch, config.model.frozen_dtype)).to(self.engine.device)
             self.bare = new_encoder(config, self.t2i, base)
-        self.vocabulary_norm = self.t2i.vocabulary.float().norm(dim=1).mean().item()
+        norms = [lookup.float().norm(dim=1).mean().item() for lookup in self.t2i.lookups]
+        self.word_norm = sum(norm**2 for norm in norms) ** 0.5
         if config.run.gradient_checkpointing:
             checkpoint_activations(self.t2i, self.bare)
         choose_trained(self.bare, config.optim)
@@ -78,7 +79,7 @@ class Training:
         self.resume()
         self.counted_before = self.counted.copy()
         if config.run.compile:
-            self.t2i.unet.compile()
+            self.t2i.network.compile()
             self.encoder.compile()
 
     def resume(self) -> None:
@@ -165,7 +166,7 @@ class Training:
         values = {"loss": total, "grad_norm": norm, "pooler_lr": rate}
         if len(seen["loss"]):
             values |= {
-                "token_norm": seen["token_norm"].mean().item() / self.vocabulary_norm,
+                "token_norm": seen["token_norm"].mean().item() / self.word_norm,
                 "kept_tokens": seen["keep"].float().mean().item(),
                 **loss_by_noise(seen["loss"], seen["t"], self.objective.loss.levels),
                 **loss_by_kept(seen["loss"], seen["keep"]),

@@ -10,11 +10,12 @@ from vilex.encoder.towers import checkpoint_tower, read_tower_settings
 from vilex.errors import InputError
 from vilex.t2i.decoupled import adapter_shapes, cross_attention
 from vilex.t2i.files import fingerprint, resolve
+from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import TrainConfig
 
 
-def new_encoder(config: TrainConfig, t2i: StableDiffusion, base: Path) -> ViLexEncoder:
+def new_encoder(config: TrainConfig, t2i: DiffusersT2I, base: Path) -> ViLexEncoder:
     """The encoder to train: a given one, or a pre-trained tower under a new pooler.
 
     A baseline (`model.method`) may start from a ViLex encoder: it takes over tower and pooler.
@@ -30,7 +31,7 @@ def new_encoder(config: TrainConfig, t2i: StableDiffusion, base: Path) -> ViLexE
         before, encoder = given.config.method, _shortened(given, own)
     else:
         encoder = ViLexEncoder.from_tower(settings.tower, **pooler_settings(config, t2i.width), **own)
-        encoder.pooler.match_vocabulary(t2i.vocabulary)
+        encoder.pooler.match_vocabulary(*t2i.lookups)
     if settings.method == "de-diffusion":
         encoder.pooler.speak(t2i.vocabulary, t2i.tokenizer.all_special_ids)
     if settings.method == "ip-adapter" and before != "ip-adapter":
@@ -39,7 +40,7 @@ def new_encoder(config: TrainConfig, t2i: StableDiffusion, base: Path) -> ViLexE
     return encoder
 
 
-def encoder_shape(config: TrainConfig, t2i: StableDiffusion) -> ViLexEncoder:
+def encoder_shape(config: TrainConfig, t2i: DiffusersT2I) -> ViLexEncoder:
     """The same encoder without weights, on the meta device; only its configuration is read."""
     settings, own = config.model, method_settings(config, t2i)
     if settings.encoder:
@@ -53,10 +54,12 @@ def encoder_shape(config: TrainConfig, t2i: StableDiffusion) -> ViLexEncoder:
         return ViLexEncoder(shape)
 
 
-def method_settings(config: TrainConfig, t2i: StableDiffusion) -> dict[str, Any]:
+def method_settings(config: TrainConfig, t2i: DiffusersT2I) -> dict[str, Any]:
     """What a `ViLexConfig` says of tokens and of how they speak to the frozen model."""
     method = config.model.method
     own = {"method": method, "num_tokens": config.model.num_tokens}
+    if method != "vilex" and not isinstance(t2i, StableDiffusion):
+        raise InputError(f"model.method: {method} works with Stable Diffusion 1.x and 2.x alone; use another base")
     if method == "de-diffusion":
         own["vocabulary_size"] = len(t2i.vocabulary)
     if method == "ip-adapter":
@@ -77,9 +80,9 @@ def _shortened(given: ViLexEncoder, own: dict[str, Any]) -> ViLexEncoder:
     return encoder
 
 
-def checkpoint_activations(t2i: StableDiffusion, encoder: ViLexEncoder) -> None:
+def checkpoint_activations(t2i: DiffusersT2I, encoder: ViLexEncoder) -> None:
     """Denoiser and tower compute activations again in the backward pass instead of holding them."""
-    t2i.unet.enable_gradient_checkpointing()
+    t2i.network.enable_gradient_checkpointing()
     checkpoint_tower(encoder.tower)
 
 

@@ -127,6 +127,6 @@ class DenoisingObjective:
         kept = drawn.caption < self.config.caption_share
         captions = [caption if keeps else "" for caption, keeps in zip(captions, kept.tolist(), strict=True)]
         keep = tail_drop(drawn.keep, num_tokens, self.config.tail_drop)
-        beside_words = max(1, self.t2i.positions - 2 - self.config.caption_tokens)
+        beside_words = max(1, self.t2i.frame.room - self.config.caption_tokens)
         limit = torch.tensor([beside_words if caption else num_tokens for caption in captions])
         return captions, torch.minimum(keep, limit)

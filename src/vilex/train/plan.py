@@ -7,8 +7,8 @@ from torch import nn
 
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.t2i.files import resolve
-from vilex.t2i.stable_diffusion import StableDiffusion
+from vilex.t2i import shape_of
+from vilex.t2i.folder import DiffusersT2I
 from vilex.train.config import TrainConfig
 from vilex.train.cost import count_step, time_step
 from vilex.train.models import checkpoint_activations, encoder_shape
@@ -67,7 +67,7 @@ def make_plan(config: TrainConfig, processes: int = 1, measure: int = 0, device:
         accumulate=accumulate,
         steps=config.run.steps,
         trained={name: _size(getattr(encoder, name)) for name in ("tower", "pooler")},
-        frozen={"text encoder": _size(t2i.text_encoder), "denoiser": _size(t2i.unet), "auto-encoder": _size(t2i.vae)},
+        frozen=t2i.sizes,
         memory=memory,
         flops=flops * accumulate * processes,
         tokens=int(kept * config.run.batch_size * config.run.steps),
@@ -121,10 +121,8 @@ def advise(config: TrainConfig, processes: int) -> str:
     return "out of memory; what would help most: " + ", ".join(found or ["a smaller model"])
 
 
-def _shapes(config: TrainConfig) -> tuple[StableDiffusion, ViLexEncoder]:
-    t2i = StableDiffusion.from_config(
-        resolve(config.model.base, weights=False), getattr(torch, config.model.frozen_dtype)
-    )
+def _shapes(config: TrainConfig) -> tuple[DiffusersT2I, ViLexEncoder]:
+    t2i = shape_of(config.model.base, getattr(torch, config.model.frozen_dtype))
     encoder = encoder_shape(config, t2i)
     choose_trained(encoder, config.optim)
     if config.run.gradient_checkpointing:

@@ -1,0 +1,223 @@
+"""What all families share: a diffusers pipeline folder, its parts loaded, frozen and looked after."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import diffusers
+import torch
+import transformers
+from diffusers import AutoencoderTiny
+from torch import Tensor, nn
+
+from vilex.errors import InputError
+from vilex.prompt import Frame
+from vilex.t2i.files import check_safetensors, read_json
+from vilex.t2i.schedule import is_flow, set_steps, shift_level
+from vilex.t2i.text import TextEncoder
+
+TOKENIZER, SCHEDULER = "tokenizer", "scheduler"
+
+
+class DiffusersT2I:
+    """A family over a diffusers pipeline folder; `FrozenT2I` says what the attributes are.
+
+    A family names its pipelines and parts, says how it reads and predicts (`read`, `predict`), and makes
+    `encoders` of its text encoders.
+
+    Attributes:
+        pipelines: `_class_name`s of model_index.json that are this family's.
+        parts: the classes each part may have, by its name in model_index.json; `None` in a part's classes lets
+            it be left out.
+        denoiser: the name of the part that predicts.
+        index: model_index.json.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]]
+    parts: ClassVar[dict[str, tuple[str | None, ...]]]
+    denoiser: ClassVar[str] = "unet"
+    encoders: list[TextEncoder]
+
+    def __init__(self, components: dict[str, Any], scheduler_config: dict[str, Any], index: dict[str, Any]):
+        self.names = tuple(name for name, part in components.items() if isinstance(part, nn.Module))
+        for name in self.names:
+            setattr(self, name, components[name])
+        self.scheduler_config, self.index = scheduler_config, index
+        for module in self.modules:
+            module.requires_grad_(False).eval()
+        self.network.to(memory_format=torch.channels_last)  # convolutions are faster so, on CPUs and GPUs alike
+        self.prediction_type = (
+            "flow" if is_flow(scheduler_config) else scheduler_config.get("prediction_type", "epsilon")
+        )
+        self.setup({name: part for name, part in components.items() if name not in self.names})
+
+    def setup(self, tokenizers: dict[str, Any]) -> None:
+        """Make `encoders`, `latent_shape` and `image_size` of the parts and the tokenizers, by their names."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> "DiffusersT2I":
+        """Load a local pipeline folder; safetensors only.
+
+        Raises:
+            InputError: the folder is another family's, or a file is missing or damaged (it is named).
+        """
+        folder = Path(folder)
+        classes = cls.check(folder)
+        for name in cls.weights(classes):
+            check_safetensors(folder / name)
+        scheduler_config = read_json(folder / SCHEDULER / "scheduler_config.json")
+        try:
+            components = {name: _load(folder / name, kind, dtype) for name, kind in classes.items()}
+            return cls(components, scheduler_config, read_json(folder / "model_index.json"))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"{folder}: cannot be loaded: {str(error).splitlines()[0]}") from None
+
+    @classmethod
+    def from_config(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> "DiffusersT2I":
+        """The shape alone, without weights, on the meta device; no weight file need be there.
+
+        Raises:
+            InputError: the folder is another family's, or a configuration is missing or damaged.
+        """
+        folder = Path(folder)
+        components = {name: _shape(folder / name, kind, dtype) for name, kind in cls.check(folder).items()}
+        scheduler_config = read_json(folder / SCHEDULER / "scheduler_config.json")
+        return cls(components, scheduler_config, read_json(folder / "model_index.json"))
+
+    @classmethod
+    def check(cls, folder: Path) -> dict[str, type]:
+        """Each part's class, unless a part is another family's or its configuration is not there.
+
+        Raises:
+            InputError: that is so.
+        """
+        index, found = read_json(folder / "model_index.json"), {}
+        for name, classes in cls.parts.items():
+            library, kind = index.get(name) or (None, None)
+            if kind is None and None in classes:
+                continue
+            if kind is None:
+                raise InputError(f"{folder}: no {cls.pipelines[0]}: model_index.json has no '{name}'")
+            if kind not in classes:
+                wanted = " or ".join(one for one in classes if one)
+                raise InputError(f"{folder}: {name} {kind} is not supported; expected {wanted}")
+            found[name] = getattr(transformers if library == "transformers" else diffusers, kind)
+        for name in cls.weights(found):
+            read_json(folder / name / "config.json")
+        return found
+
+    @staticmethod
+    def weights(classes: dict[str, type]) -> list[str]:
+        """The parts that have weights."""
+        return [name for name, kind in classes.items() if issubclass(kind, nn.Module)]
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        return tuple(getattr(self, name) for name in self.names)
+
+    @property
+    def network(self) -> nn.Module:
+        """The denoiser."""
+        return getattr(self, self.denoiser)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Parameters by what they are for."""
+        kinds = {self.denoiser: "denoiser", "vae": "auto-encoder"}
+        sizes: dict[str, int] = {}
+        for name in self.names:
+            kind = kinds.get(name, "text encoder")
+            sizes[kind] = sizes.get(kind, 0) + sum(p.numel() for p in getattr(self, name).parameters())
+        return sizes
+
+    @property
+    def frame(self) -> Frame:
+        return self.encoders[0].frame
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.frame.tokenizer
+
+    @property
+    def lookups(self) -> tuple[Tensor, ...]:
+        return tuple(encoder.lookup for encoder in self.encoders)
+
+    @property
+    def width(self) -> int:
+        return sum(encoder.width for encoder in self.encoders)
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.dtype
+
+    def word(self, text: str) -> Tensor:
+        """The first piece of a text as an image token would be it, [d]: its embedding in every text encoder.
+
+        Raises:
+            InputError: the text is empty.
+        """
+        ids = [encoder.frame.ids(text)[:1] for encoder in self.encoders]
+        if not all(ids):
+            raise InputError(f"expected a word, got {text!r}")
+        return torch.cat([encoder.lookup[i[0]] for encoder, i in zip(self.encoders, ids, strict=True)])
+
+    def to(self, device: str | torch.device) -> "DiffusersT2I":
+        for module in self.modules:
+            module.to(device)
+        return self
+
+    @property
+    def image_positions(self) -> int:
+        """Places of the denoiser's sequence that are of the picture, for shifts by resolution."""
+        patch = getattr(self.network.config, "patch_size", 1)
+        return (self.latent_shape[1] // patch) * (self.latent_shape[2] // patch)
+
+    def prepare(self, scheduler: Any, steps: int) -> None:
+        """Set a sampler's timesteps as the family's own pipeline does."""
+        set_steps(scheduler, self.image_positions, num_inference_steps=steps, device=self.device)
+
+    def shifted(self, level: Tensor) -> Tensor:
+        """A flow model's share of noise for a share of its levels, both [B] in 0..1."""
+        return shift_level(level, self.scheduler_config, self.image_positions)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, 3, H, W] in -1..1 -> x0 [B, c, h, w]."""
+        encoded = self.vae.encode(pixels.to(self.dtype))
+        x0 = encoded.latents if isinstance(self.vae, AutoencoderTiny) else encoded.latent_dist.mode()
+        return (x0 - self._shift) * self.vae.config.scaling_factor
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """x0 [B, c, h, w] -> pixels [B, 3, H, W], about -1..1."""
+        return self.vae.decode(x0 / self.vae.config.scaling_factor + self._shift, return_dict=False)[0]
+
+    @property
+    def _shift(self) -> float:
+        return getattr(self.vae.config, "shift_factor", None) or 0.0
+
+    def latents(self, channels: int, size: int) -> None:
+        """Set `latent_shape` and `image_size` from the denoiser's channels and side."""
+        self.latent_shape = (channels, size, size)
+        self.image_size = size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+
+def _load(folder: Path, kind: type, dtype: torch.dtype) -> Any:
+    if not issubclass(kind, nn.Module):
+        return kind.from_pretrained(folder)
+    if issubclass(kind, transformers.PreTrainedModel):
+        return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, low_cpu_mem_usage=False)
+
+
+def _shape(folder: Path, kind: type, dtype: torch.dtype) -> Any:
+    if not issubclass(kind, nn.Module):
+        return kind.from_pretrained(folder)
+    with torch.device("meta"):
+        if issubclass(kind, transformers.PreTrainedModel):
+            module = kind(kind.config_class.from_pretrained(folder))
+        else:
+            module = kind.from_config(read_json(folder / "config.json"))
+    return nn.Module.to(module, dtype)

@@ -1,0 +1,80 @@
+"""A frozen text encoder that takes image tokens in the place of words, at its lookup."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vilex.prompt import Frame, Prompt, compose, inject
+
+
+class TextEncoder:
+    """A text encoder with its tokenizer, which reads prompts with image tokens.
+
+    Args:
+        model: a transformers text encoder. Where it takes `inputs_embeds`, embeddings go in that way; CLIP's
+            takes none, so they enter by a hook on its lookup, and mask, positions, pooling at [EOS] and hidden
+            states stay its own.
+        positions: L, to which prompts are padded.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, positions: int, native: bool = False):
+        self.model, self.native, self.frame = model, native, Frame.of(tokenizer, positions)
+        self._injected: Tensor | None = None
+        if not native:
+            model.get_input_embeddings().register_forward_hook(self._replace)
+
+    @property
+    def lookup(self) -> Tensor:
+        """The lookup matrix, [V, d]."""
+        return self.model.get_input_embeddings().weight
+
+    @property
+    def width(self) -> int:
+        return self.lookup.shape[1]
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Look words up: ids [B, L] -> embeddings [B, L, d]."""
+        return nn.functional.embedding(ids, self.lookup)
+
+    def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]], masked: bool, **how: Any) -> Any:
+        """The model's own output for B prompts, and its attention mask.
+
+        Args:
+            tokens: [n, d] by name, for each prompt.
+            masked: whether the model is told what is padding.
+            how: further arguments of the model.
+        Returns:
+            Output of the model; [B, L] mask, 1 up to the end of each prompt.
+        """
+        layouts = [compose(prompt, self.frame) for prompt in prompts]
+        ids = torch.stack([layout.ids for layout in layouts]).to(self.lookup.device)
+        lengths = torch.tensor([layout.length for layout in layouts], device=ids.device)
+        mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
+        embeddings = inject(self.embed(ids), layouts, tokens)
+        return self(ids, embeddings, mask if masked else None, **how), mask
+
+    def __call__(self, ids: Tensor, embeddings: Tensor, mask: Tensor | None = None, **how: Any) -> Any:
+        """Run on embeddings [B, L, d]; ids [B, L] still tell where [EOS] is."""
+        if self.native:
+            return self.model(inputs_embeds=embeddings.to(self.lookup.dtype), attention_mask=mask, **how)
+        self._injected = embeddings
+        try:
+            return self.model(ids, attention_mask=mask, **how)
+        finally:
+            self._injected = None
+
+    def _replace(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+        """Forward hook on the lookup."""
+        return None if self._injected is None else self._injected.to(output.dtype)
+
+
+def shares(tokens: Sequence[Mapping[str, Tensor]], encoders: Sequence[TextEncoder]) -> list[list[dict[str, Tensor]]]:
+    """Each text encoder's own columns of the image tokens, in their order."""
+    parts, start = [], 0
+    for encoder in encoders:
+        columns = slice(start, start + encoder.width)
+        parts.append([{name: value[:, columns] for name, value in named.items()} for named in tokens])
+        start += encoder.width
+    return parts

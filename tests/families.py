@@ -1,0 +1,144 @@
+"""Tiny random models of every family, built from the real classes and saved in their real formats."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
+
+from tests import tiny
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to make a tiny one, and how its own diffusers pipeline is called for words alone.
+
+    Attributes:
+        make: writes a pipeline folder.
+        cfg: arguments of the pipeline for a guidance weight.
+        scheduler: the name under which the lexicon takes the pipeline's own scheduler.
+        absent: parts that the folder goes without.
+    """
+
+    make: Callable[[Path], Path]
+    cfg: Callable[[float], dict[str, Any]]
+    scheduler: str
+    absent: tuple[str, ...] = ()
+
+
+def clip(projected: bool, width: int = 32, pad_token: str = "<|endoftext|>"):
+    """A CLIP text encoder and its tokenizer."""
+    words = tiny.tokenizer(pad_token)
+    config = CLIPTextConfig(
+        vocab_size=len(words), hidden_size=width, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        eos_token_id=words.eos_token_id, bos_token_id=words.bos_token_id, pad_token_id=1, projection_dim=24,
+    )  # fmt: skip
+    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config), words
+
+
+def t5(width: int = 32):
+    """A T5 encoder and a tokenizer of letters in T5's own class: no [BOS], </s> at the end."""
+    letters = [chr(i) for i in range(33, 127)]
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *letters, *(f"▁{word}" for word in tiny.WORDS)]
+    words = T5TokenizerFast(vocab=[(piece, -float(i)) for i, piece in enumerate(pieces)], extra_ids=0)
+    model = T5EncoderModel(
+        T5Config(vocab_size=len(words), d_model=width, d_kv=8, d_ff=64, num_layers=2, num_heads=4, is_gated_act=True)
+    )
+    return model, words
+
+
+def vae(channels: int, **config: Any) -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=channels, norm_num_groups=4, sample_size=16, **config,
+    )  # fmt: skip
+
+
+def stable_diffusion_xl(folder: Path, turbo: bool = False) -> Path:
+    torch.manual_seed(11)
+    (one, words), (two, words_2) = clip(False), clip(True, width=48, pad_token="!")
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(16, 32), layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=80, attention_head_dim=(2, 4), transformer_layers_per_block=(1, 2), norm_num_groups=8,
+        use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24 + 6 * 8,
+    )  # fmt: skip
+    scheduler = EulerDiscreteScheduler(
+        **tiny.BETAS, steps_offset=1, timestep_spacing="trailing" if turbo else "leading"
+    )
+    StableDiffusionXLPipeline(
+        vae(4), one, two, words, words_2, unet, scheduler, force_zeros_for_empty_prompt=not turbo
+    ).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def stable_diffusion_3(folder: Path, with_t5: bool = True) -> Path:
+    torch.manual_seed(12)
+    (one, words), (two, words_2) = clip(True), clip(True, width=48, pad_token="!")
+    three, words_3 = t5(width=96) if with_t5 else (None, None)
+    transformer = SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=16, num_layers=2, attention_head_dim=8, num_attention_heads=4,
+        caption_projection_dim=32, joint_attention_dim=96, pooled_projection_dim=48,
+        out_channels=16, pos_embed_max_size=8,
+    )  # fmt: skip
+    StableDiffusion3Pipeline(
+        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae(16, shift_factor=0.06, scaling_factor=1.5, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=one, tokenizer=words, text_encoder_2=two, tokenizer_2=words_2, text_encoder_3=three,
+        tokenizer_3=words_3,
+    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+    return folder
+
+
+def flux(folder: Path) -> Path:
+    torch.manual_seed(13)
+    (one, words), (two, words_2) = clip(False), t5(width=48)
+    transformer = FluxTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=48, pooled_projection_dim=32, guidance_embeds=True, axes_dims_rope=(4, 4, 8),
+    )  # fmt: skip
+    FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=vae(4, shift_factor=0.1, scaling_factor=0.4, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=one, tokenizer=words, text_encoder_2=two, tokenizer_2=words_2, transformer=transformer,
+    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+    return folder
+
+
+def _plain(weight: float) -> dict[str, Any]:
+    return {"guidance_scale": weight}
+
+
+FAMILIES = {
+    "sd1": Family(lambda folder: tiny.stable_diffusion(folder, 1), _plain, "pndm"),
+    "sd2": Family(lambda folder: tiny.stable_diffusion(folder, 2), _plain, "ddim"),
+    "sdxl": Family(stable_diffusion_xl, _plain, "euler"),
+    "sdxl-turbo": Family(lambda folder: stable_diffusion_xl(folder, turbo=True), _plain, "euler"),
+    "sd3": Family(stable_diffusion_3, _plain, "euler"),
+    "sd3-without-t5": Family(
+        lambda folder: stable_diffusion_3(folder, with_t5=False), _plain, "euler", ("text_encoder_3", "tokenizer_3")
+    ),
+    "flux": Family(flux, lambda weight: {"true_cfg_scale": weight, "negative_prompt": ""}, "euler"),
+}

@@ -1,0 +1,187 @@
+"""One conformance suite for all families, on tiny random models in their real formats."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from tests.families import FAMILIES
+from vilex.encoder import ViLexEncoder
+from vilex.errors import InputError
+from vilex.guidance import Guidance
+from vilex.lexicon import VisualLexicon
+from vilex.prompt import PromptWarning, parse
+from vilex.t2i import load_t2i, shape_of
+from vilex.train.config import ObjectiveConfig
+from vilex.train.data import Batch, to_pixels
+from vilex.train.loop import Training, train
+from vilex.train.objective import DenoisingObjective
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Every family's folder, made when it is first asked for."""
+    made = {}
+
+    def folder(name):
+        if name not in made:
+            made[name] = FAMILIES[name].make(tmp_path_factory.mktemp("family") / name)
+        return made[name]
+
+    return folder
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request, folders):
+    return request.param, folders(request.param)
+
+
+@pytest.fixture
+def lexicon(family, tower_folder):
+    t2i = load_t2i(family[1])
+    torch.manual_seed(5)
+    encoder = ViLexEncoder.from_tower(str(tower_folder), width=t2i.width, num_tokens=8, blocks=1, heads=1)
+    encoder.pooler.match_vocabulary(*t2i.lookups)
+    return VisualLexicon(encoder, t2i)
+
+
+def word_tokens(t2i, words):
+    """Words as an image's tokens would be: every text encoder's own embedding of each, side by side."""
+    return torch.stack([t2i.word(word) for word in words])
+
+
+def same(a, b, most=1):
+    return np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max() <= most
+
+
+@pytest.mark.filterwarnings("ignore::vilex.prompt.PromptWarning")
+def test_words_and_words_as_vectors_give_diffusers_own_picture(family, lexicon):
+    name, folder = family
+    absent = dict.fromkeys(FAMILIES[name].absent)
+    pipeline = DiffusionPipeline.from_pretrained(folder, **absent)
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(
+        "cat dog in snow", num_inference_steps=3, generator=torch.Generator().manual_seed(7),
+        height=lexicon.t2i.image_size, width=lexicon.t2i.image_size, **FAMILIES[name].cfg(2.5),
+    ).images[0]  # fmt: skip
+    how = {"guidance": Guidance(2.5), "seed": 7, "steps": 3, "scheduler": FAMILIES[name].scheduler}
+    words = lexicon.generate("cat dog in snow", **how)[0]
+    vectors = lexicon.generate("<v:2> in snow", {"v": word_tokens(lexicon.t2i, ["cat", "dog"])}, **how)[0]
+    assert same(words, expected) and same(vectors, words, most=0)
+    assert not same(lexicon.generate("dog", **how)[0], words)
+
+
+def test_gradients_reach_tokens_and_nothing_else(lexicon):
+    t2i = lexicon.t2i
+    tokens = word_tokens(t2i, ["cat", "dog"]).clone().requires_grad_()
+    condition = t2i.read([parse("<v:2> in snow")], [{"v": tokens}])
+    t2i.predict(torch.randn(1, *t2i.latent_shape), torch.tensor([500]), condition).square().mean().backward()
+    start = 0
+    for lookup in t2i.lookups:  # every text encoder's share takes part
+        assert tokens.grad[:, start : start + lookup.shape[1]].abs().sum() > 0
+        start += lookup.shape[1]
+    assert all(p.grad is None and not p.requires_grad for module in t2i.modules for p in module.parameters())
+
+
+def test_conditions_and_their_guidance_sums(lexicon):
+    t2i, tokens = lexicon.t2i, {"v": word_tokens(lexicon.t2i, ["cat", "dog"])}
+    prompt = parse("<v:2> in snow")
+    x, t = torch.randn(1, *t2i.latent_shape, generator=torch.Generator().manual_seed(1)), torch.tensor([500])
+    guided = lexicon.mixture([Guidance(3.0, 5.0).branches(prompt)], [prompt], tokens)
+    rows = x.expand(len(guided.condition), -1, -1, -1)
+    with torch.inference_mode():
+        summed = guided.combine(t2i.predict(rows, t, guided.condition))
+        nothing, v, vc = (
+            t2i.predict(x, t, t2i.read([parse(text)], [tokens])) for text in ("", "<v:2>", "<v:2> in snow")
+        )
+    assert torch.allclose(summed, nothing + 3 * (v - nothing) + 5 * (vc - v), atol=1e-4)
+    assert not torch.allclose(v, vc) and not torch.allclose(v, nothing)
+
+
+def test_a_batch_of_mixed_prompts_equals_one_by_one(lexicon):
+    tokens = {"v": word_tokens(lexicon.t2i, ["cat", "dog", "snow"])}
+    prompts = ["a <v:3> in the snow", "<v:1>", "a photo of the red dog"]
+    how = {"guidance": Guidance(2.0), "steps": 2}
+    together = lexicon.generate(prompts, tokens, seed=[3, 4, 5], **how)
+    alone = [lexicon.generate(text, tokens, seed=3 + i, **how)[0] for i, text in enumerate(prompts)]
+    assert all(same(a, b) for a, b in zip(together, alone, strict=True))
+
+
+def test_samplers_follow_the_model(lexicon):
+    flow = lexicon.t2i.prediction_type == "flow"
+    for scheduler in ("dpm++", "unipc", "euler", "heun"):
+        picture = np.asarray(lexicon.generate("a cat", steps=4, scheduler=scheduler)[0])
+        assert picture.shape == (lexicon.t2i.image_size, lexicon.t2i.image_size, 3) and picture.std() > 0
+    if flow:
+        with pytest.raises(InputError, match="cannot follow a flow model"):
+            lexicon.generate("a cat", steps=2, scheduler="ddim")
+
+
+def test_auto_encoder_there_and_back(lexicon):
+    t2i = lexicon.t2i
+    pixels = torch.rand(2, 3, t2i.image_size, t2i.image_size) * 2 - 1
+    x0 = t2i.encode(pixels)
+    assert x0.shape == (2, *t2i.latent_shape) and t2i.decode(x0).shape == pixels.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_stays_finite(family, dtype):
+    t2i = load_t2i(family[1], dtype)
+    with torch.inference_mode(), torch.autocast("cpu", dtype):
+        condition = t2i.read([parse("a <v:1> in snow")], [{"v": word_tokens(t2i, ["cat"])}])
+        prediction = t2i.predict(torch.randn(1, *t2i.latent_shape), torch.tensor([500]), condition)
+        assert prediction.isfinite().all() and t2i.decode(torch.randn(1, *t2i.latent_shape).to(dtype)).isfinite().all()
+
+
+def loss_of(t2i, encoder, pictures):
+    """The denoising loss over the same pictures, noises and noise levels, whatever the encoder."""
+    objective = DenoisingObjective(t2i, ObjectiveConfig(tail_drop="off", caption_share=0.0), seed=1)
+    pixels = torch.stack([to_pixels(picture.resize((t2i.image_size,) * 2)) for picture in pictures])
+    count, values = len(pictures), []
+    for start in range(0, 8 * count, count):
+        batch = Batch(
+            pixels, encoder.preprocess(pictures), [""] * count, torch.arange(start, start + count), torch.ones(count)
+        )
+        with torch.no_grad():
+            values.append(objective(encoder, 8, batch)[0].item())
+    return np.mean(values)
+
+
+def test_training_lowers_the_loss_saves_and_loads(family, configure, pictures):
+    sizes = {"num_tokens": 8, "blocks": 1, "heads": 1, "base": str(family[1])}
+    optim = {"name": "adamw", "pooler_lr": 1e-2, "tower_lr": 1e-3, "warmup_steps": 2, "ema_decay": 0.9}
+    plain = {"tail_drop": "off", "caption_share": 0.0}
+    config = configure(model=sizes, optim=optim, objective=plain, run={"steps": 50, "batch_size": 4})
+    start = Training(config)
+    before = loss_of(start.t2i, start.bare.eval(), pictures)
+    lexicon = VisualLexicon.from_pretrained(train(config, quiet=True))
+    assert loss_of(start.t2i, lexicon.encoder, pictures) < before
+    assert lexicon.encoder.config.base_model == str(family[1])
+    assert lexicon.reconstruct(pictures[:1], steps=2)[0].size == (lexicon.t2i.image_size,) * 2
+
+
+def test_another_familys_encoder_is_refused(folders, model_folder):
+    encoder = ViLexEncoder.from_pretrained(model_folder)
+    with pytest.raises(InputError, match="tokens have width 32, the text encoder 80; use the base model"):
+        VisualLexicon(encoder, load_t2i(folders("sdxl")))
+    with pytest.raises(InputError, match="not the weights this encoder was trained with"):
+        VisualLexicon.from_pretrained(model_folder, t2i=folders("sdxl"))
+
+
+def test_shapes_alone_have_the_same_sizes(family):
+    assert shape_of(family[1]).sizes == load_t2i(family[1]).sizes
+    assert all(p.is_meta for module in shape_of(family[1]).modules for p in module.parameters())
+
+
+def test_an_unknown_pipeline_is_named(tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "KandinskyPipeline"}))
+    with pytest.raises(InputError, match="KandinskyPipeline is not supported; expected one of StableDiffusionPipeline"):
+        load_t2i(tmp_path)
+
+
+def test_long_words_are_cut_with_a_warning(folders):
+    t2i = load_t2i(folders("sdxl"))
+    with pytest.warns(PromptWarning, match="too many"):
+        t2i.read([parse("cat " * 100)], [{}])
