@@ -1,5 +1,6 @@
 """Tiny random models of every family, built from the real classes and saved in their real formats."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    IFPipeline,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
@@ -35,13 +39,13 @@ class Family:
 
     Attributes:
         make: writes a pipeline folder.
-        cfg: arguments of the pipeline for a guidance weight.
+        cfg: arguments of the pipeline for a guidance weight; None where diffusers has no pipeline.
         scheduler: the name under which the lexicon takes the pipeline's own scheduler.
         absent: parts that the folder goes without.
     """
 
     make: Callable[[Path], Path]
-    cfg: Callable[[float], dict[str, Any]]
+    cfg: Callable[[float], dict[str, Any]] | None
     scheduler: str
     absent: tuple[str, ...] = ()
 
@@ -127,6 +131,48 @@ def flux(folder: Path) -> Path:
     return folder
 
 
+def deepfloyd_if(folder: Path) -> Path:
+    torch.manual_seed(14)
+    text_encoder, words = t5(width=32)
+    unet = UNet2DConditionModel(
+        sample_size=16, in_channels=3, out_channels=6, block_out_channels=(16, 32), layers_per_block=1,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        cross_attention_dim=32, encoder_hid_dim=32, encoder_hid_dim_type="text_proj", attention_head_dim=8,
+        addition_embed_type="text", addition_embed_type_num_heads=2, cross_attention_norm="group_norm",
+        resnet_time_scale_shift="scale_shift", act_fn="gelu", norm_num_groups=8, only_cross_attention=[True, False],
+    )  # fmt: skip
+    scheduler = DDPMScheduler(
+        beta_schedule="squaredcos_cap_v2", variance_type="learned_range", thresholding=True, sample_max_value=1.5
+    )
+    IFPipeline(
+        words, text_encoder, unet, scheduler, safety_checker=None, feature_extractor=None, watermarker=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+    return folder
+
+
+def pixel_diffusion(folder: Path) -> Path:
+    """The paper's shape; diffusers has no pipeline of it, so its parts are saved one by one."""
+    torch.manual_seed(15)
+    text_encoder, words = clip(True)
+    unet = UNet2DConditionModel(
+        sample_size=16, in_channels=3, out_channels=3, block_out_channels=(16, 32), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D",) * 2,
+        cross_attention_dim=32, attention_head_dim=8, norm_num_groups=8, class_embed_type="projection",
+        projection_class_embeddings_input_dim=24,
+    )  # fmt: skip
+    parts = {"tokenizer": words, "text_encoder": text_encoder, "unet": unet}
+    parts["scheduler"] = DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+    libraries = {"tokenizer": "transformers", "text_encoder": "transformers"}
+    index = {name: [libraries.get(name, "diffusers"), type(part).__name__] for name, part in parts.items()}
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "PixelDiffusionPipeline", **index}))
+    return folder
+
+
 def _plain(weight: float) -> dict[str, Any]:
     return {"guidance_scale": weight}
 
@@ -141,4 +187,6 @@ FAMILIES = {
         lambda folder: stable_diffusion_3(folder, with_t5=False), _plain, "euler", ("text_encoder_3", "tokenizer_3")
     ),
     "flux": Family(flux, lambda weight: {"true_cfg_scale": weight, "negative_prompt": ""}, "euler"),
+    "if": Family(deepfloyd_if, lambda weight: {"guidance_scale": weight, "clean_caption": False}, "ddpm"),
+    "pixels": Family(pixel_diffusion, None, "ddim"),
 }

@@ -10,6 +10,7 @@ The first two are the sum with tfg = cfg, and with cfg = 1. A weight of zero is 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from vilex.errors import InputError
@@ -101,12 +102,19 @@ class Mixture:
     weight: Tensor
     pictures: int
 
-    def combine(self, outputs: Tensor) -> Tensor:
-        """The weighted sum of each picture's predictions: [M, ...] -> [B, ...].
+    def combine(self, outputs: Tensor, channels: int | None = None) -> Tensor:
+        """The weighted sum of each picture's predictions: [M, C, ...] -> [B, C, ...].
+
+        Of the first `channels` channels (all of them by default); what follows is a learned variance, which is not
+        mixed: it stays that of a picture's last condition, the one with most in it.
 
         Written as first + sum of w (other - first), which the weights' sum of one allows and which
         for CFG is the very arithmetic of diffusers.
         """
+        if channels and outputs.shape[1] > channels:
+            rows = torch.arange(len(outputs), device=outputs.device)
+            last = torch.zeros_like(rows[: self.pictures]).scatter_reduce(0, self.owner, rows, "amax")
+            return torch.cat([self.combine(outputs[:, :channels]), outputs[last, channels:]], dim=1)
         first, others, owner = outputs[: self.pictures], outputs[self.pictures :], self.owner[self.pictures :]
         if not len(others):
             return first

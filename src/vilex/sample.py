@@ -79,10 +79,12 @@ def sample(
     x_t = torch.cat(noise).to(t2i.device) * getattr(scheduler, "init_noise_sigma", 1.0)  # flow models have none
     scaled = getattr(scheduler, "scale_model_input", lambda x, t: x)
     extra = {"generator": generators} if _takes_generator(scheduler) else {}
+    learned = _takes_variance(scheduler)
     for i, t in enumerate(scheduler.timesteps):
         mixture = guided if acts(i / len(scheduler.timesteps)) else plain
         rows = scaled(x_t, t)[mixture.owner]
-        prediction = mixture.combine(t2i.predict(rows, t, mixture.condition))
+        prediction = mixture.combine(t2i.predict(rows, t, mixture.condition), channels=x_t.shape[1])
+        prediction = prediction if learned else prediction[:, : x_t.shape[1]]
         x_t = scheduler.step(prediction, t, x_t, **extra, return_dict=False)[0]
         if on_step:
             on_step(i + 1)
@@ -91,3 +93,9 @@ def sample(
 
 def _takes_generator(scheduler: Any) -> bool:
     return "generator" in scheduler.step.__code__.co_varnames
+
+
+def _takes_variance(scheduler: Any) -> bool:
+    """Whether a sampler wants the variance that some models learn beside their prediction."""
+    known = "variance_type" in inspect.signature(type(scheduler).__init__).parameters
+    return known and scheduler.config.variance_type in ("learned", "learned_range")

@@ -8,16 +8,25 @@ from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.t2i.base import Condition, FrozenT2I
 from vilex.t2i.decoupled import DecoupledT2I
+from vilex.t2i.deepfloyd_if import DeepFloydIF
 from vilex.t2i.files import read_json, resolve
 from vilex.t2i.flux import Flux
 from vilex.t2i.folder import DiffusersT2I
+from vilex.t2i.pixels import PixelDiffusion
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.t2i.stable_diffusion_3 import StableDiffusion3
 from vilex.t2i.stable_diffusion_xl import StableDiffusionXL
 
 __all__ = ["FAMILIES", "Condition", "FrozenT2I", "family_of", "load_t2i", "shape_of", "speaking"]
 
-FAMILIES: tuple[type[DiffusersT2I], ...] = (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux)
+FAMILIES: tuple[type[DiffusersT2I], ...] = (
+    StableDiffusion,
+    StableDiffusionXL,
+    StableDiffusion3,
+    Flux,
+    DeepFloydIF,
+    PixelDiffusion,
+)
 
 
 def load_t2i(name: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersT2I:

@@ -66,7 +66,10 @@ class FrozenT2I(Protocol):
         """A flow model's share of noise for a share of its levels, both [B] in 0..1."""
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The denoiser: x_t [B, c, h, w], t [B] -> noise or velocity, [B, c, h, w]."""
+        """The denoiser: x_t [B, c, h, w], t [B] -> noise, velocity or flow, [B, c, h, w].
+
+        Where it learns a variance too, that follows in further channels.
+        """
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] in -1..1 -> x0 [B, c, h, w]."""

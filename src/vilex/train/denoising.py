@@ -35,7 +35,7 @@ class DenoisingLoss:
     def __call__(self, x0: Tensor, noise: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """x0, noise: [B, c, h, w], t: [B] -> [B], a mean over each image's values."""
         x_t, target = self.noised(x0, noise, t)
-        prediction = self.t2i.predict(x_t, t, condition).float()
+        prediction = self.t2i.predict(x_t, t, condition)[:, : x0.shape[1]].float()  # a learned variance may follow
         return (prediction - target).square().mean((1, 2, 3))
 
     def noised(self, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,56 @@
+"""Text-to-image models that draw pixels themselves: the paper's own shape, and what such families share.
+
+The paper's frozen model works at 64 x 64 pixels: a CLIP text encoder whose projected [EOS] is added to the time
+embedding, cross-attention to its sequence, v-prediction, no auto-encoder. A folder of this family has a tokenizer,
+a CLIPTextModelWithProjection, a UNet2DConditionModel with `class_embed_type` "projection", and a scheduler; its
+model_index.json says `PixelDiffusionPipeline`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from vilex.prompt import Prompt
+from vilex.t2i.base import Condition
+from vilex.t2i.folder import DiffusersT2I
+from vilex.t2i.text import TextEncoder
+
+
+class PixelSpace(DiffusersT2I):
+    """A family whose x0 is the picture."""
+
+    def draw_pixels(self) -> None:
+        """Set `latent_shape` and `image_size` from the denoiser."""
+        size = self.unet.config.sample_size
+        self.latent_shape, self.image_size = (self.unet.config.in_channels, size, size), size
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        return pixels.to(self.dtype)
+
+    def decode(self, x0: Tensor) -> Tensor:
+        return x0
+
+
+class PixelDiffusion(PixelSpace):
+    """`FrozenT2I` in the paper's own shape."""
+
+    pipelines = ("PixelDiffusionPipeline",)
+    parts = {  # noqa: RUF012 (never changed)
+        "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+        "text_encoder": ("CLIPTextModelWithProjection",),
+        "unet": ("UNet2DConditionModel",),
+    }
+
+    def setup(self, tokenizers: dict[str, Any]) -> None:
+        tokenizer = tokenizers["tokenizer"]
+        self.encoders = [TextEncoder(self.text_encoder, tokenizer, tokenizer.model_max_length)]
+        self.draw_pixels()
+
+    def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
+        output, _ = self.encoders[0].read(prompts, tokens, masked=False)
+        return Condition(output.last_hidden_state, pooled=output.text_embeds)
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        pooled = condition.pooled.to(self.dtype)
+        return self.unet(x_t.to(self.dtype), t, condition.sequence, class_labels=pooled, return_dict=False)[0]
