@@ -187,3 +187,22 @@ def test_long_words_are_cut_with_a_warning(folders):
     t2i = load_t2i(folders("sdxl"))
     with pytest.warns(PromptWarning, match="too many"):
         t2i.read([parse("cat " * 100)], [{}])
+
+
+@pytest.mark.filterwarnings("ignore::vilex.prompt.PromptWarning")
+def test_prompt_embeds_go_into_diffusers_own_pipeline(family, lexicon):
+    name, folder = family
+    if not FAMILIES[name].cfg:
+        pytest.skip("diffusers has no pipeline of this family")
+    pipeline = DiffusionPipeline.from_pretrained(folder, **dict.fromkeys(FAMILIES[name].absent))
+    pipeline.set_progress_bar_config(disable=True)
+    tokens = {"v": word_tokens(lexicon.t2i, ["cat", "dog"])}
+    for text_free, guidance in ((False, Guidance(2.5)), (True, Guidance(1.0, 2.5))):
+        embeds = lexicon.prompt_embeds("<v:2> in snow", tokens, negative="red", text_free=text_free)
+        arguments = {key: value for key, value in FAMILIES[name].cfg(2.5).items() if key != "negative_prompt"}
+        expected = pipeline(
+            **embeds, **arguments, num_inference_steps=2, generator=torch.Generator().manual_seed(7),
+            height=lexicon.t2i.image_size, width=lexicon.t2i.image_size,
+        ).images[0]  # fmt: skip
+        how = {"seed": 7, "steps": 2, "scheduler": FAMILIES[name].scheduler, "negative": "red"}
+        assert same(lexicon.generate("<v:2> in snow", tokens, guidance=guidance, **how)[0], expected)

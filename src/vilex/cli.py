@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vilex.cli_eval import app as eval_app
+from vilex.cli_publish import export, push
 from vilex.console import (
     Base,
     Cfg,
@@ -35,6 +36,8 @@ from vilex.errors import InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Images as words.")
 app.add_typer(eval_app, name="eval")
+app.command()(export)
+app.command()(push)
 ENCODE_BATCH = 32
 
 

@@ -1,8 +1,9 @@
 """VisualLexicon: images to words and back. The face of the library."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from vilex.t2i import FrozenT2I, load_t2i, speaking
 from vilex.t2i.files import check_fingerprint, check_safetensors, read_json, resolve, weights_hash
 
 EMBEDDED = {"nano": Path(__file__).parent / "models" / "nano"}
+Pipeline = TypeVar("Pipeline")
 ImageLike = str | Path | Image.Image | Tensor
 
 
@@ -181,6 +183,63 @@ class VisualLexicon:
             )
             drawn += to_images(self._decode(x0))
         return drawn
+
+    @torch.inference_mode()
+    def prompt_embeds(
+        self,
+        prompt: str | Sequence[str],
+        images: Mapping[str, ImageLike] | None = None,
+        *,
+        num_tokens: int | None = None,
+        negative: str = "",
+        text_free: bool = False,
+    ) -> dict[str, Tensor]:
+        """Prompts as any diffusers pipeline of the same family takes them: `pipeline(**lexicon.prompt_embeds(...))`.
+
+        Args:
+            prompt, images, num_tokens: as in `generate`.
+            negative: what to steer away from.
+            text_free: steer away from the images alone instead, so that the pipeline's guidance is TFG.
+        Returns:
+            `prompt_embeds`, `negative_prompt_embeds`, [B, L, d] each; where the family has them also
+            `pooled_prompt_embeds` and `negative_pooled_prompt_embeds`, [B, p].
+        Raises:
+            InputError: as `generate`; or the encoder's tokens go past the text encoder.
+        """
+        if self.encoder.adapter is not None:
+            raise InputError("prompt_embeds: ip-adapter tokens go past the text encoder; they are no prompt")
+        tokens = self._named_tokens(images or {})
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        asked = [self._budgeted(parse(text), tokens, num_tokens) for text in texts]
+        against = [one.image_only() if text_free else parse(negative) for one in asked]
+        found = {}
+        for side, prompts in (("", asked), ("negative_", against)):
+            condition = self.t2i.read(prompts, [tokens] * len(prompts))
+            found[f"{side}prompt_embeds"] = condition.sequence
+            if condition.pooled is not None:
+                found[f"{side}pooled_prompt_embeds"] = condition.pooled
+        return found
+
+    def pipeline(self, kind: type[Pipeline], **more: Any) -> Pipeline:
+        """The frozen model as one of diffusers' pipelines of its family, sharing its weights: img2img, ControlNet, ...
+
+        `lexicon.pipeline(StableDiffusionImg2ImgPipeline)(image=photo, **lexicon.prompt_embeds(...))`.
+
+        Args:
+            kind: the pipeline's class. more: parts of it that the frozen model has not (a ControlNet).
+        Raises:
+            InputError: it needs a part that is not there.
+        """
+        wanted = inspect.signature(kind.__init__).parameters
+        parts = {**self.t2i.components(), **more}
+        optional = dict.fromkeys(name for name in kind._optional_components if name in wanted)
+        given = {**optional, **{name: part for name, part in parts.items() if name in wanted}}
+        if "requires_safety_checker" in wanted:
+            given["requires_safety_checker"] = False
+        missing = [name for name, one in wanted.items() if one.default is one.empty and name not in ("self", *given)]
+        if missing:
+            raise InputError(f"{kind.__name__}: the frozen model has no {' and no '.join(missing)}; give {missing[0]}=")
+        return kind(**given)
 
     @torch.inference_mode()
     def mixture(

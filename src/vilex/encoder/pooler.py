@@ -60,7 +60,7 @@ class AttentionPooler(nn.Module):
     def forward(self, patches: Tensor, num_tokens: int) -> Tensor:
         """patches: [B, P, D] -> the first `num_tokens` tokens, [B, num_tokens, d]."""
         patches = self.patch_proj(patches)
-        tokens = self.queries[:num_tokens].expand(len(patches), -1, -1)
+        tokens = self.queries[:num_tokens].expand(patches.shape[0], -1, -1)  # len() would fix the batch in exports
         for block in self.blocks:
             tokens = block(tokens, patches)
         return self.mean + self.std * self.out(self.norm(tokens))

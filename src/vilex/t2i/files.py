@@ -17,6 +17,8 @@ HUB_WEIGHTS = ("*.safetensors",)
 def resolve(name: str | Path, weights: bool = True) -> Path:
     """A local folder as it is; anything else as a hub id, from the cache or the hub, no pickles.
 
+    `owner/name@revision` asks for a branch, tag or commit; with HF_HUB_OFFLINE=1 only the cache is asked.
+
     Args:
         weights: whether the weights are wanted too, or the configuration alone.
     Raises:
@@ -30,9 +32,10 @@ def resolve(name: str | Path, weights: bool = True) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    wanted, _, revision = str(name).partition("@")
     patterns = [*HUB_PATTERNS, *(HUB_WEIGHTS if weights else ())]
     try:
-        return Path(snapshot_download(str(name), allow_patterns=patterns))
+        return Path(snapshot_download(wanted, revision=revision or None, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{name}: neither a folder here nor a model the hub could give ({reason})") from None

@@ -48,7 +48,8 @@ class DiffusersT2I:
         self.prediction_type = (
             "flow" if is_flow(scheduler_config) else scheduler_config.get("prediction_type", "epsilon")
         )
-        self.setup({name: part for name, part in components.items() if name not in self.names})
+        self.tokenizers = {name: part for name, part in components.items() if name not in self.names}
+        self.setup(self.tokenizers)
 
     def setup(self, tokenizers: dict[str, Any]) -> None:
         """Make `encoders`, `latent_shape` and `image_size` of the parts and the tokenizers, by their names."""
@@ -164,6 +165,12 @@ class DiffusersT2I:
         if not all(ids):
             raise InputError(f"expected a word, got {text!r}")
         return torch.cat([encoder.lookup[i[0]] for encoder, i in zip(self.encoders, ids, strict=True)])
+
+    def components(self) -> dict[str, Any]:
+        """Modules, tokenizers and scheduler by the names that diffusers' pipelines give them."""
+        scheduler = getattr(diffusers, self.scheduler_config["_class_name"]).from_config(self.scheduler_config)
+        modules = {name: getattr(self, name) for name in self.names}
+        return {**modules, **self.tokenizers, SCHEDULER: scheduler}
 
     def to(self, device: str | torch.device) -> "DiffusersT2I":
         for module in self.modules:

@@ -67,7 +67,7 @@ class TextEncoder:
 
     def _replace(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
         """Forward hook on the lookup."""
-        return None if self._injected is None else self._injected.to(output.dtype)
+        return None if self._injected is None else self._injected.to(output)
 
 
 def shares(tokens: Sequence[Mapping[str, Tensor]], encoders: Sequence[TextEncoder]) -> list[list[dict[str, Tensor]]]:

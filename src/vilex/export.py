@@ -1,0 +1,83 @@
+"""The encoder without Python: ONNX or torch.export, for serving. What goes in and out is checked to be equal."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vilex.encoder import ViLexEncoder
+from vilex.errors import InputError
+
+Format = Literal["onnx", "torch"]
+SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
+TOLERANCE = 1e-4  # of tokens, whose spread is one word's: relative to their largest value
+
+
+class Tokens(nn.Module):
+    """Pixels [B, 3, S, S] to tokens [B, n, d], nothing else."""
+
+    def __init__(self, encoder: ViLexEncoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.encoder(pixel_values).tokens
+
+
+def export_encoder(encoder: ViLexEncoder, out: Path, kind: Format) -> dict[str, Any]:
+    """Write `out` (.onnx or .pt2) and beside it a .json that says how pictures become its input.
+
+    Batches may be of any size. Half-precision encoders are written in float32.
+
+    Returns:
+        What the .json holds, and `difference`: the largest of any token value on a random batch, over the largest
+        value.
+    Raises:
+        InputError: a package is missing, or the exported encoder gives other tokens.
+    """
+    encoder = encoder.cpu().float().eval()
+    config = encoder.config
+    pixels = torch.randn(2, 3, config.image_size, config.image_size, generator=torch.Generator().manual_seed(0))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad():
+        expected = encoder(pixels).tokens
+        found = (_onnx if kind == "onnx" else _torch)(Tokens(encoder).eval(), pixels, out)
+    difference = ((found - expected).abs().max() / expected.abs().max()).item()
+    if difference > TOLERANCE:
+        raise InputError(
+            f"{out}: gives other tokens than the encoder, by {difference:.2g} of their size; do not use it"
+        )
+    about = {
+        "input": {"pixel_values": ["batch", 3, config.image_size, config.image_size]},
+        "output": {"tokens": ["batch", config.num_tokens, config.width]},
+        "preprocessing": {
+            "crop": "middle square", "resize": "bicubic", "scale": "0..1",
+            "mean": list(config.image_mean), "std": list(config.image_std),
+        },
+        "base_model": config.base_model,
+        "base_sha256": config.base_sha256,
+    }  # fmt: skip
+    out.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")
+    return {**about, "difference": difference}
+
+
+def _torch(model: Tokens, pixels: Tensor, out: Path) -> Tensor:
+    program = torch.export.export(model, (pixels,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+    torch.export.save(program, out)
+    return torch.export.load(out).module()(pixels)
+
+
+def _onnx(model: Tokens, pixels: Tensor, out: Path) -> Tensor:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 (torch.onnx needs it)
+    except ImportError:
+        raise InputError("export to ONNX needs the extra: pip install 'vilex[onnx]'") from None
+    torch.onnx.export(
+        model, (pixels,), str(out), input_names=["pixel_values"], output_names=["tokens"], dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), external_data=False, verbose=False,
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(["tokens"], {"pixel_values": pixels.numpy()})[0])

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    ControlNetModel,
+    DiffusionPipeline,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+)
+from PIL import Image
+
+import vilex.pipelines
+from tests import families
+from vilex.encoder import ViLexEncoder
+from vilex.errors import InputError
+from vilex.guidance import Guidance
+from vilex.lexicon import VisualLexicon
+
+FILES = Path(vilex.pipelines.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory, sd_folder):
+    return {
+        "stable_diffusion": sd_folder[2],
+        "stable_diffusion_xl": families.stable_diffusion_xl(tmp_path_factory.mktemp("base") / "xl"),
+    }
+
+
+@pytest.fixture(params=["stable_diffusion", "stable_diffusion_xl"])
+def loaded(request, bases, tower_folder, tmp_path):
+    """The custom pipeline, and the lexicon of the same parts."""
+    base = bases[request.param]
+    lexicon = VisualLexicon.from_pretrained(encoder_for(base, tower_folder, tmp_path))
+    pipeline = DiffusionPipeline.from_pretrained(
+        base, custom_pipeline=str(FILES / f"{request.param}.py"), trust_remote_code=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.load_vilex(tmp_path / "encoder"), lexicon
+
+
+def encoder_for(base, tower, folder):
+    from vilex.t2i import load_t2i
+
+    t2i = load_t2i(base)
+    torch.manual_seed(5)
+    encoder = ViLexEncoder.from_tower(
+        str(tower), width=t2i.width, num_tokens=8, blocks=1, heads=1, base_model=str(base)
+    )
+    encoder.pooler.match_vocabulary(*t2i.lookups)
+    encoder.save_pretrained(folder / "encoder")
+    return folder / "encoder"
+
+
+def same(a, b):
+    return np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max() <= 1
+
+
+@pytest.mark.parametrize(("text_free", "guidance"), [(False, Guidance(3.0)), (True, Guidance(1.0, 3.0))])
+def test_custom_pipeline_draws_the_lexicons_picture(loaded, pictures, text_free, guidance):
+    pipeline, lexicon = loaded
+    size, scheduler = lexicon.t2i.image_size, type(pipeline.scheduler).__name__
+    steps_seen = []
+    drawn = pipeline(
+        "<cat:4> in snow", {"cat": pictures[0]}, text_free=text_free, guidance_scale=3.0, num_inference_steps=3,
+        height=size, width=size, generator=torch.Generator().manual_seed(2),
+        callback_on_step_end=lambda pipe, step, t, values: steps_seen.append(step) or values,
+    ).images[0]  # fmt: skip
+    expected = lexicon.generate(
+        "<cat:4> in snow", {"cat": pictures[0]}, guidance=guidance, steps=3, scheduler=scheduler, seed=2
+    )[0]
+    assert same(drawn, expected) and steps_seen == [0, 1, 2]
+    latents = pipeline(
+        "<cat:4>", {"cat": pictures[0]}, num_inference_steps=1, height=size, width=size, output_type="latent"
+    ).images
+    assert latents.shape == (1, *lexicon.t2i.latent_shape)
+
+
+def test_words_alone_are_the_base_pipelines(bases, tower_folder, tmp_path):
+    base, how = bases["stable_diffusion"], {"num_inference_steps": 2, "height": 16, "width": 16}
+    own = DiffusionPipeline.from_pretrained(
+        base, custom_pipeline=str(FILES / "stable_diffusion.py"), trust_remote_code=True
+    )
+    plain = DiffusionPipeline.from_pretrained(base)
+    drawn = [
+        pipeline("a cat", negative_prompt="red", generator=torch.Generator().manual_seed(0), **how).images[0]
+        for pipeline in (own, plain)
+    ]
+    assert drawn[0].tobytes() == drawn[1].tobytes()
+    with pytest.raises(InputError, match="call load_vilex"):
+        own("<cat> in snow", {}, **how)
+    with pytest.raises(InputError, match="no ViLex encoder"):
+        own.load_vilex(tower_folder)
+
+
+def test_image_tokens_in_img2img_inpainting_and_controlnet(bases, tower_folder, tmp_path, pictures):
+    lexicon = VisualLexicon.from_pretrained(encoder_for(bases["stable_diffusion"], tower_folder, tmp_path))
+    embeds = lexicon.prompt_embeds("<cat:4> in snow", {"cat": pictures[0]})
+    other = lexicon.prompt_embeds("<cat:4> in snow", {"cat": pictures[1]})
+    photo, size = pictures[2].resize((16, 16)), {"height": 16, "width": 16}
+    mask = Image.new("L", (16, 16))
+    mask.paste(255, (8, 0, 16, 16))
+    control = ControlNetModel.from_unet(lexicon.t2i.unet, conditioning_embedding_out_channels=(16, 32))
+    kinds = {
+        StableDiffusionImg2ImgPipeline: ({}, {"image": photo, "strength": 0.8}),
+        StableDiffusionInpaintPipeline: ({}, {"image": photo, "mask_image": mask, "strength": 1.0, **size}),
+        StableDiffusionControlNetPipeline: ({"controlnet": control}, {"image": photo, **size}),
+    }
+    for kind, (parts, arguments) in kinds.items():
+        pipeline = lexicon.pipeline(kind, **parts)
+        assert pipeline.unet is lexicon.t2i.unet
+        pipeline.set_progress_bar_config(disable=True)
+        first, second = (
+            pipeline(**arguments, **one, num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images[0]
+            for one in (embeds, other)
+        )
+        assert first.size == (16, 16) and not same(first, second)
+    with pytest.raises(InputError, match="StableDiffusionControlNetPipeline: the frozen model has no controlnet"):
+        lexicon.pipeline(StableDiffusionControlNetPipeline)

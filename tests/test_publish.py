@@ -1,0 +1,96 @@
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from vilex.cli import app
+from vilex.encoder import ViLexEncoder
+from vilex.errors import InputError
+from vilex.export import export_encoder
+from vilex.publish import push, write_card
+from vilex.t2i.files import resolve
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_exported_encoder_gives_the_same_tokens_at_any_batch_size(tmp_path, model_folder, pictures, suffix):
+    path = tmp_path / f"encoder{suffix}"
+    said = CliRunner().invoke(app, ["export", "-o", str(path), "--model", str(model_folder), "--json"])
+    assert said.exit_code == 0, said.output
+    about = json.loads(said.stdout)
+    assert about["output"]["tokens"] == ["batch", 75, 32] and about["difference"] < 1e-4
+    assert json.loads(path.with_suffix(".json").read_text())["preprocessing"]["mean"] == [0.5] * 3
+    encoder = ViLexEncoder.from_pretrained(model_folder).eval()
+    for count in (1, 5):
+        pixels = encoder.preprocess(pictures[:count])
+        if suffix == ".onnx":
+            import onnxruntime
+
+            session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            tokens = torch.from_numpy(session.run(None, {"pixel_values": pixels.numpy()})[0])
+        else:
+            tokens = torch.export.load(path).module()(pixels)
+        assert torch.allclose(tokens, encoder(pixels).tokens, atol=1e-4)
+
+
+def test_an_export_that_differs_is_refused(tmp_path, model_folder, monkeypatch):
+    monkeypatch.setattr("vilex.export._torch", lambda model, pixels, out: model(pixels) + 1)
+    with pytest.raises(InputError, match="gives other tokens than the encoder"):
+        export_encoder(ViLexEncoder.from_pretrained(model_folder), tmp_path / "encoder.pt2", "torch")
+    said = CliRunner().invoke(app, ["export", "-o", "encoder.bin"])
+    assert isinstance(said.exception, InputError) and ".onnx or .pt2" in str(said.exception)
+
+
+def test_the_card_says_what_the_configuration_says(tmp_path, model_folder):
+    encoder = ViLexEncoder.from_pretrained(model_folder)
+    encoder.config.base_model, encoder.config.training = "someone/base@fp16", {"steps": 7, "images": 70}
+    encoder.save_pretrained(tmp_path / "encoder")
+    card = write_card(tmp_path / "encoder", "me/my-lexicon").read_text()
+    assert card.startswith("---\n") and "base_model: someone/base\n" in card
+    assert "# my-lexicon" in card and 'from_pretrained("me/my-lexicon")' in card and "# [1, 75, 32]" in card
+    assert "| steps | 7 |" in card and next(iter(encoder.config.base_sha256.values())) in card
+    (tmp_path / "encoder" / "README.md").write_text("mine")
+    assert write_card(tmp_path / "encoder", "me/my-lexicon").read_text() == "mine"
+    with pytest.raises(InputError, match="missing"):
+        write_card(tmp_path, "me/my-lexicon")
+
+
+def test_push_uploads_the_folder_and_says_why_it_could_not(tmp_path, model_folder, monkeypatch):
+    ViLexEncoder.from_pretrained(model_folder).save_pretrained(tmp_path / "encoder")
+    calls = {}
+
+    class Hub:
+        def create_repo(self, repository, private, exist_ok):
+            calls["repo"] = (repository, private)
+
+        def create_branch(self, repository, branch, exist_ok):
+            calls["branch"] = branch
+
+        def upload_folder(self, repo_id, folder_path, revision):
+            calls["files"] = sorted(path.name for path in folder_path.iterdir())
+            return f"https://hub/{repo_id}/commit/1"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert push(tmp_path / "encoder", "me/it", private=True, revision="v2") == "https://hub/me/it/commit/1"
+    assert calls["repo"] == ("me/it", True) and calls["branch"] == "v2"
+    assert calls["files"] == ["README.md", "config.json", "model.safetensors"]
+
+    def offline(*_, **__):
+        raise OSError("no network\nat all")
+
+    monkeypatch.setattr(Hub, "create_repo", offline)
+    with pytest.raises(InputError, match=r"the hub refused \(no network\); log in"):
+        push(tmp_path / "encoder", "me/it")
+
+
+def test_a_hub_id_may_name_a_revision(monkeypatch, tmp_path):
+    asked = {}
+
+    def download(name, revision, allow_patterns):
+        asked.update(name=name, revision=revision)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert resolve("someone/base@fp16") == tmp_path and asked == {"name": "someone/base", "revision": "fp16"}
+    resolve("someone/base")
+    assert asked["revision"] is None
