@@ -60,11 +60,16 @@ def clip(projected: bool, width: int = 32, pad_token: str = "<|endoftext|>"):
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config), words
 
 
-def t5(width: int = 32):
-    """A T5 encoder and a tokenizer of letters in T5's own class: no [BOS], </s> at the end."""
+def t5_words() -> T5TokenizerFast:
+    """A tokenizer of letters and a few words in T5's own class: no [BOS], </s> at the end."""
     letters = [chr(i) for i in range(33, 127)]
     pieces = ["<pad>", "</s>", "<unk>", "▁", *letters, *(f"▁{word}" for word in tiny.WORDS)]
-    words = T5TokenizerFast(vocab=[(piece, -float(i)) for i, piece in enumerate(pieces)], extra_ids=0)
+    return T5TokenizerFast(vocab=[(piece, -float(i)) for i, piece in enumerate(pieces)], extra_ids=0)
+
+
+def t5(width: int = 32):
+    """A T5 encoder and its tokenizer."""
+    words = t5_words()
     model = T5EncoderModel(
         T5Config(vocab_size=len(words), d_model=width, d_kv=8, d_ff=64, num_layers=2, num_heads=4, is_gated_act=True)
     )

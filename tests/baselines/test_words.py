@@ -13,7 +13,7 @@ WORDS = {"model": {"method": "de-diffusion"}, "objective": {"tail_drop": "off", 
 @pytest.fixture
 def pooler():
     torch.manual_seed(0)
-    pooler = WordPooler(16, 32, num_tokens=6, blocks=1, heads=4, mlp_ratio=2, vocabulary_size=40)
+    pooler = WordPooler(16, 32, num_tokens=6, blocks=1, heads=4, mlp_ratio=2, inner=0, vocabulary_size=40)
     table = torch.randn(40, 32) * 0.02 + 0.01
     pooler.match_vocabulary(table)
     pooler.speak(table, silent=[0, 39])

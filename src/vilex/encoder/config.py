@@ -16,7 +16,8 @@ class ViLexConfig(PretrainedConfig):
         num_tokens: n, how many tokens an image becomes at most; 75 fill CLIP's 77 positions.
         blocks: transformer blocks of the attention pooler.
         heads: attention heads of the pooler.
-        mlp_ratio: hidden width of the pooler's MLPs over `width`.
+        mlp_ratio: hidden width of the pooler's MLPs over its own.
+        pooler_width: of the pooler's blocks; `width` if 0.
         image_size: pixels a side of the tower's input.
         image_mean, image_std: normalisation of RGB in 0..1 before the tower.
         method: how an image speaks to the frozen model: `vilex`, or a baseline: `de-diffusion` (words),
@@ -38,6 +39,7 @@ class ViLexConfig(PretrainedConfig):
         blocks: int = 5,
         heads: int = 8,
         mlp_ratio: float = 4.0,
+        pooler_width: int = 0,
         image_size: int = 224,
         image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
         image_std: tuple[float, float, float] = (0.5, 0.5, 0.5),
@@ -55,6 +57,7 @@ class ViLexConfig(PretrainedConfig):
         self.blocks = blocks
         self.heads = heads
         self.mlp_ratio = mlp_ratio
+        self.pooler_width = pooler_width
         self.image_size = image_size
         self.image_mean = tuple(image_mean)
         self.image_std = tuple(image_std)

@@ -45,7 +45,7 @@ class ViLexEncoder(PreTrainedModel):
     def __init__(self, config: ViLexConfig):
         super().__init__(config)
         self.tower = build_tower(config.tower)
-        shape = config.width, config.num_tokens, config.blocks, config.heads, config.mlp_ratio
+        shape = config.width, config.num_tokens, config.blocks, config.heads, config.mlp_ratio, config.pooler_width
         if config.method == "de-diffusion":
             self.pooler = WordPooler(patch_width(self.tower), *shape, config.vocabulary_size)
         else:

@@ -44,15 +44,27 @@ class AttentionPooler(nn.Module):
         patch_width: D of the tower's patches.
         width: d of the tokens, the text encoder's embedding width.
         num_tokens: n, the number of queries.
+        inner: w of the blocks; d if 0. Models with several text encoders have wide tokens (6144 for Stable
+            Diffusion 3), and blocks as wide would have billions of weights.
     """
 
-    def __init__(self, patch_width: int, width: int, num_tokens: int, blocks: int, heads: int, mlp_ratio: float):
+    def __init__(
+        self,
+        patch_width: int,
+        width: int,
+        num_tokens: int,
+        blocks: int,
+        heads: int,
+        mlp_ratio: float,
+        inner: int = 0,
+    ):
         super().__init__()
-        self.queries = nn.Parameter(torch.empty(num_tokens, width))
-        self.patch_proj = nn.Linear(patch_width, width)
-        self.blocks = nn.ModuleList(PoolerBlock(width, heads, mlp_ratio) for _ in range(blocks))
-        self.norm = nn.LayerNorm(width)
-        self.out = nn.Linear(width, width)
+        inner = inner or width
+        self.queries = nn.Parameter(torch.empty(num_tokens, inner))
+        self.patch_proj = nn.Linear(patch_width, inner)
+        self.blocks = nn.ModuleList(PoolerBlock(inner, heads, mlp_ratio) for _ in range(blocks))
+        self.norm = nn.LayerNorm(inner)
+        self.out = nn.Linear(inner, width)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
         nn.init.normal_(self.queries, std=1.0)

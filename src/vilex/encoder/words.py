@@ -31,9 +31,10 @@ class WordPooler(AttentionPooler):
         blocks: int,
         heads: int,
         mlp_ratio: float,
+        inner: int,
         vocabulary_size: int,
     ):
-        super().__init__(patch_width, width, num_tokens, blocks, heads, mlp_ratio)
+        super().__init__(patch_width, width, num_tokens, blocks, heads, mlp_ratio, inner)
         self.log_scale = nn.Parameter(-torch.tensor(float(width)).log() / 2)
         self.register_buffer("table", torch.zeros(vocabulary_size, width))
         self.register_buffer("sayable", torch.ones(vocabulary_size, dtype=torch.bool))

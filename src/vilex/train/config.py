@@ -19,6 +19,7 @@ class ModelConfig:
     blocks: int = 5
     heads: int = 8
     mlp_ratio: float = 4.0
+    pooler_width: int = 0  # of the pooler's blocks; as wide as tokens if 0, too wide where text encoders are several
     frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 

