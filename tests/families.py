@@ -20,15 +20,21 @@ from diffusers import (
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
 )
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from tests import tiny
 
@@ -178,6 +184,49 @@ def pixel_diffusion(folder: Path) -> Path:
     return folder
 
 
+def z_image(folder: Path) -> Path:
+    torch.manual_seed(16)
+    words = qwen_words()
+    text_encoder = Qwen3Model(
+        Qwen3Config(
+            vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=8,
+        )
+    )  # fmt: skip
+    transformer = ZImageTransformer2DModel(
+        in_channels=4, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=32,
+        axes_dims=[8, 4, 4], axes_lens=[1024, 32, 32],
+    )  # fmt: skip
+    with torch.no_grad():  # what is made empty gets values
+        transformer.x_pad_token.normal_()
+        transformer.cap_pad_token.normal_()
+    ZImagePipeline(
+        FlowMatchEulerDiscreteScheduler(shift=3.0), vae(4, shift_factor=0.1, scaling_factor=0.4), text_encoder, words,
+        transformer,
+    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+    return folder
+
+
+def qwen_words() -> Qwen2Tokenizer:
+    """Byte-level BPE of letters and a few whole words, with a chat template of Qwen's kind."""
+    letters = list(bytes_to_unicode().values())
+    merges, pieces = [], []
+    for parts in (*(["Ġ", *word] for word in tiny.WORDS), *map(list, tiny.WORDS)):  # with its space first
+        while len(parts) > 1:
+            merges.append((parts[0], parts[1]))
+            parts = [parts[0] + parts[1], *parts[2:]]
+            pieces.append(parts[0])
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys([*letters, *pieces, *specials]))}
+    words = Qwen2Tokenizer(vocab=vocabulary, merges=list(dict.fromkeys(merges)))
+    words.add_special_tokens({"additional_special_tokens": specials[1:]})
+    words.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return words
+
+
 def _plain(weight: float) -> dict[str, Any]:
     return {"guidance_scale": weight}
 
@@ -193,5 +242,6 @@ FAMILIES = {
     ),
     "flux": Family(flux, lambda weight: {"true_cfg_scale": weight, "negative_prompt": ""}, "euler"),
     "if": Family(deepfloyd_if, lambda weight: {"guidance_scale": weight, "clean_caption": False}, "ddpm"),
+    "z-image": Family(z_image, lambda weight: {"guidance_scale": weight - 1, "negative_prompt": ""}, "euler"),
     "pixels": Family(pixel_diffusion, None, "ddim"),
 }

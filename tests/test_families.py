@@ -70,14 +70,14 @@ def test_words_and_words_as_vectors_give_diffusers_own_picture(family, lexicon):
     ).images[0]  # fmt: skip
     how = {"guidance": Guidance(2.5), "seed": 7, "steps": 3, "scheduler": FAMILIES[name].scheduler}
     words = lexicon.generate("cat dog in snow", **how)[0]
-    vectors = lexicon.generate("<v:2> in snow", {"v": word_tokens(lexicon.t2i, ["cat", "dog"])}, **how)[0]
+    vectors = lexicon.generate("<v:2> in snow", {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}, **how)[0]
     assert same(words, expected) and same(vectors, words, most=0)
     assert not same(lexicon.generate("dog", **how)[0], words)
 
 
 def test_gradients_reach_tokens_and_nothing_else(lexicon):
     t2i = lexicon.t2i
-    tokens = word_tokens(t2i, ["cat", "dog"]).clone().requires_grad_()
+    tokens = word_tokens(t2i, ["cat", " dog"]).clone().requires_grad_()
     condition = t2i.read([parse("<v:2> in snow")], [{"v": tokens}])
     t2i.predict(torch.randn(1, *t2i.latent_shape), torch.tensor([500]), condition).square().mean().backward()
     start = 0
@@ -88,7 +88,7 @@ def test_gradients_reach_tokens_and_nothing_else(lexicon):
 
 
 def test_conditions_and_their_guidance_sums(lexicon):
-    t2i, tokens = lexicon.t2i, {"v": word_tokens(lexicon.t2i, ["cat", "dog"])}
+    t2i, tokens = lexicon.t2i, {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
     prompt = parse("<v:2> in snow")
     x, t = torch.randn(1, *t2i.latent_shape, generator=torch.Generator().manual_seed(1)), torch.tensor([500])
     guided = lexicon.mixture([Guidance(3.0, 5.0).branches(prompt)], [prompt], tokens)
@@ -103,7 +103,7 @@ def test_conditions_and_their_guidance_sums(lexicon):
 
 
 def test_a_batch_of_mixed_prompts_equals_one_by_one(lexicon):
-    tokens = {"v": word_tokens(lexicon.t2i, ["cat", "dog", "snow"])}
+    tokens = {"v": word_tokens(lexicon.t2i, ["cat", " dog", " snow"])}
     prompts = ["a <v:3> in the snow", "<v:1>", "a photo of the red dog"]
     how = {"guidance": Guidance(2.0), "steps": 2}
     together = lexicon.generate(prompts, tokens, seed=[3, 4, 5], **how)
@@ -196,7 +196,7 @@ def test_prompt_embeds_go_into_diffusers_own_pipeline(family, lexicon):
         pytest.skip("diffusers has no pipeline of this family")
     pipeline = DiffusionPipeline.from_pretrained(folder, **dict.fromkeys(FAMILIES[name].absent))
     pipeline.set_progress_bar_config(disable=True)
-    tokens = {"v": word_tokens(lexicon.t2i, ["cat", "dog"])}
+    tokens = {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
     for text_free, guidance in ((False, Guidance(2.5)), (True, Guidance(1.0, 2.5))):
         embeds = lexicon.prompt_embeds("<v:2> in snow", tokens, negative="red", text_free=text_free)
         arguments = {key: value for key, value in FAMILIES[name].cfg(2.5).items() if key != "negative_prompt"}

@@ -193,7 +193,7 @@ class VisualLexicon:
         num_tokens: int | None = None,
         negative: str = "",
         text_free: bool = False,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor | list[Tensor]]:
         """Prompts as any diffusers pipeline of the same family takes them: `pipeline(**lexicon.prompt_embeds(...))`.
 
         Args:
@@ -201,8 +201,9 @@ class VisualLexicon:
             negative: what to steer away from.
             text_free: steer away from the images alone instead, so that the pipeline's guidance is TFG.
         Returns:
-            `prompt_embeds`, `negative_prompt_embeds`, [B, L, d] each; where the family has them also
-            `pooled_prompt_embeds` and `negative_pooled_prompt_embeds`, [B, p].
+            `prompt_embeds`, `negative_prompt_embeds`, [B, L, d] each, or lists of B [L_i, d] where a family's prompts
+            are not padded; where the family has them also `pooled_prompt_embeds` and
+            `negative_pooled_prompt_embeds`, [B, p].
         Raises:
             InputError: as `generate`; or the encoder's tokens go past the text encoder.
         """
@@ -215,7 +216,7 @@ class VisualLexicon:
         found = {}
         for side, prompts in (("", asked), ("negative_", against)):
             condition = self.t2i.read(prompts, [tokens] * len(prompts))
-            found[f"{side}prompt_embeds"] = condition.sequence
+            found[f"{side}prompt_embeds"] = condition.unpadded()
             if condition.pooled is not None:
                 found[f"{side}pooled_prompt_embeds"] = condition.pooled
         return found

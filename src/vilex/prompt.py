@@ -83,12 +83,15 @@ class Frame:
     Attributes:
         positions: L, the encoder's positions, what frames the prompt included (77 for CLIP).
         before, after: ids around the prompt.
+        bare: whether the tokenizer itself adds nothing to a text, as language models' tokenizers do; a word's
+            leading space is then part of it.
     """
 
     tokenizer: Any
     positions: int
     before: tuple[int, ...]
     after: tuple[int, ...]
+    bare: bool = False
 
     @classmethod
     def of(cls, tokenizer: Any, positions: int) -> "Frame":
@@ -108,8 +111,10 @@ class Frame:
         """An ordinary word's id, to hold image tokens' places."""
         return self.ids("a")[0]
 
-    def ids(self, text: str) -> list[int]:
-        """A text's own ids, without what frames it."""
+    def ids(self, text: str, inside: bool = False) -> list[int]:
+        """A text's own ids, without what frames it; `inside`: whether something stands before it in the prompt."""
+        if self.bare:
+            return self.tokenizer(f" {text}" if inside else text, add_special_tokens=False).input_ids
         whole = self.tokenizer(text, verbose=False).input_ids  # some tokenizers add a prefix only with specials
         return whole[len(self.before) : len(whole) - len(self.after)]
 
@@ -182,7 +187,7 @@ def compose(prompt: Prompt, frame: Frame) -> Composed:
             slots.append((part.name, len(ids), part.count))
             ids += [placeholder] * part.count
             continue
-        words = frame.ids(part)
+        words = frame.ids(part, inside=len(ids) > len(frame.before))
         ids += words[:for_words]
         cut += words[for_words:]
         for_words -= min(len(words), for_words)

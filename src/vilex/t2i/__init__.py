@@ -16,6 +16,7 @@ from vilex.t2i.pixels import PixelDiffusion
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.t2i.stable_diffusion_3 import StableDiffusion3
 from vilex.t2i.stable_diffusion_xl import StableDiffusionXL
+from vilex.t2i.z_image import ZImage
 
 __all__ = ["FAMILIES", "Condition", "FrozenT2I", "family_of", "load_t2i", "shape_of", "speaking"]
 
@@ -26,6 +27,7 @@ FAMILIES: tuple[type[DiffusersT2I], ...] = (
     Flux,
     DeepFloydIF,
     PixelDiffusion,
+    ZImage,
 )
 
 

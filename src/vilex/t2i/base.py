@@ -29,6 +29,12 @@ class Condition:
     def __len__(self) -> int:
         return len(self.sequence)
 
+    def unpadded(self) -> Tensor | list[Tensor]:
+        """The sequence; with a mask, each prompt's own part of it, a list of B [L_i, d]."""
+        if self.mask is None:
+            return self.sequence
+        return [row[own.bool()] for row, own in zip(self.sequence, self.mask, strict=True)]
+
     def select(self, rows: slice | Tensor) -> "Condition":
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return Condition(**{name: value if value is None else value[rows] for name, value in values.items()})

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vilex.prompt import Prompt
+from vilex.prompt import Frame, Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.pixels import PixelSpace
 from vilex.t2i.text import TextEncoder
@@ -24,7 +24,7 @@ class DeepFloydIF(PixelSpace):
     }
 
     def setup(self, tokenizers: dict[str, Any]) -> None:
-        self.encoders = [TextEncoder(self.text_encoder, tokenizers["tokenizer"], POSITIONS, native=True)]
+        self.encoders = [TextEncoder(self.text_encoder, Frame.of(tokenizers["tokenizer"], POSITIONS), native=True)]
         self.draw_pixels()
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:

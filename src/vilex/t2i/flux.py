@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vilex.prompt import Prompt
+from vilex.prompt import Frame, Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.schedule import set_steps
@@ -42,8 +42,8 @@ class Flux(DiffusersT2I):
     def setup(self, tokenizers: dict[str, Any]) -> None:
         one, two = tokenizers["tokenizer"], tokenizers["tokenizer_2"]
         self.encoders = [
-            TextEncoder(self.text_encoder, one, one.model_max_length),
-            TextEncoder(self.text_encoder_2, two, T5_POSITIONS, native=True),
+            TextEncoder(self.text_encoder, Frame.of(one, one.model_max_length)),
+            TextEncoder(self.text_encoder_2, Frame.of(two, T5_POSITIONS), native=True),
         ]
         compression = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.latents(self.transformer.config.in_channels // 4, self.vae.config.sample_size // compression)

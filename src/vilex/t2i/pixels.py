@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vilex.prompt import Prompt
+from vilex.prompt import Frame, Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.text import TextEncoder
@@ -44,7 +44,7 @@ class PixelDiffusion(PixelSpace):
 
     def setup(self, tokenizers: dict[str, Any]) -> None:
         tokenizer = tokenizers["tokenizer"]
-        self.encoders = [TextEncoder(self.text_encoder, tokenizer, tokenizer.model_max_length)]
+        self.encoders = [TextEncoder(self.text_encoder, Frame.of(tokenizer, tokenizer.model_max_length))]
         self.draw_pixels()
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:

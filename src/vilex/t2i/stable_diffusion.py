@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vilex.prompt import Prompt
+from vilex.prompt import Frame, Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.text import TextEncoder
@@ -29,7 +29,7 @@ class StableDiffusion(DiffusersT2I):
     def setup(self, tokenizers: dict[str, Any]) -> None:
         config, tokenizer = self.text_encoder.config, tokenizers["tokenizer"]
         self.positions = min(tokenizer.model_max_length, config.max_position_embeddings)
-        self.encoders = [TextEncoder(self.text_encoder, tokenizer, self.positions)]
+        self.encoders = [TextEncoder(self.text_encoder, Frame.of(tokenizer, self.positions))]
         self.masked = getattr(config, "use_attention_mask", False)
         self.latents(self.unet.config.in_channels, self.unet.config.sample_size)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilex.prompt import Prompt
+from vilex.prompt import Frame, Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.text import TextEncoder, shares
@@ -38,11 +38,13 @@ class StableDiffusion3(DiffusersT2I):
     def setup(self, tokenizers: dict[str, Any]) -> None:
         one, two = tokenizers["tokenizer"], tokenizers["tokenizer_2"]
         self.encoders = [
-            TextEncoder(self.text_encoder, one, one.model_max_length),
-            TextEncoder(self.text_encoder_2, two, two.model_max_length),
+            TextEncoder(self.text_encoder, Frame.of(one, one.model_max_length)),
+            TextEncoder(self.text_encoder_2, Frame.of(two, two.model_max_length)),
         ]
         if "text_encoder_3" in self.names:
-            self.encoders.append(TextEncoder(self.text_encoder_3, tokenizers["tokenizer_3"], T5_POSITIONS, native=True))
+            self.encoders.append(
+                TextEncoder(self.text_encoder_3, Frame.of(tokenizers["tokenizer_3"], T5_POSITIONS), native=True)
+            )
         self.latents(self.transformer.config.in_channels, self.transformer.config.sample_size)
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vilex.prompt import Prompt
+from vilex.prompt import Frame, Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.text import TextEncoder, shares
@@ -34,8 +34,8 @@ class StableDiffusionXL(DiffusersT2I):
     def setup(self, tokenizers: dict[str, Any]) -> None:
         one, two = tokenizers["tokenizer"], tokenizers["tokenizer_2"]
         self.encoders = [
-            TextEncoder(self.text_encoder, one, one.model_max_length),
-            TextEncoder(self.text_encoder_2, two, two.model_max_length),
+            TextEncoder(self.text_encoder, Frame.of(one, one.model_max_length)),
+            TextEncoder(self.text_encoder_2, Frame.of(two, two.model_max_length)),
         ]
         self.latents(self.unet.config.in_channels, self.unet.config.sample_size)
 

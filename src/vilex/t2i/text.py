@@ -16,11 +16,12 @@ class TextEncoder:
         model: a transformers text encoder. Where it takes `inputs_embeds`, embeddings go in that way; CLIP's
             takes none, so they enter by a hook on its lookup, and mask, positions, pooling at [EOS] and hidden
             states stay its own.
-        positions: L, to which prompts are padded.
+        frame: what stands around prompts, and L, to which they are padded.
+        native: whether the model takes `inputs_embeds`.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, positions: int, native: bool = False):
-        self.model, self.native, self.frame = model, native, Frame.of(tokenizer, positions)
+    def __init__(self, model: nn.Module, frame: Frame, native: bool = False):
+        self.model, self.native, self.frame = model, native, frame
         self._injected: Tensor | None = None
         if not native:
             model.get_input_embeddings().register_forward_hook(self._replace)
