@@ -24,6 +24,7 @@ def variants(out: Path, steps: int) -> tuple[Variant, ...]:
         Variant("as shipped, but brief"),
         Variant("a third of the steps", (f"run.steps={max(1, steps // 3)}",)),
         Variant("no TailDrop", ("objective.tail_drop=off",)),
+        Variant("uniform TailDrop", ("objective.tail_drop=uniform",)),
         Variant("no joint text", ("objective.caption_share=0.0",)),
         Variant("frozen tower", ("optim.tower_lr=0.0",)),
         *(Variant(f"{n} blocks, no head start", (tower, *FROM_NOTHING, f"model.blocks={n}")) for n in (2, 5, 8)),
