@@ -22,6 +22,7 @@ from vilex.console import (
     SchedulerName,
     Seed,
     Steps,
+    Upscale,
     check_counts,
     errors,
     load_lexicon,
@@ -111,6 +112,7 @@ def generate(
     scheduler: SchedulerName = "dpm++",
     seed: Seed = 0,
     size: Scale = 1,
+    upscale: Upscale = None,
     out: Folder = Path("out"),
     model: Model = "nano",
     t2i: Base = None,
@@ -130,14 +132,17 @@ def generate(
         "model": model, "encoder_sha256": lexicon.encoder_sha256, "prompt": prompt,
         "images": parse_pairs(image, "--image"), "weights": weights, "tokens": tokens, "cfg": cfg, "tfg": tfg,
         "interval": list(interval), "negative": negative, "steps": steps, "scheduler": scheduler, "seed": seed,
-        "size": size,
+        "size": size, "upscale": upscale,
     }  # fmt: skip
+    upscaler = _upscaler(upscale, device)
     output = Output(out, "generate", settings)
     with progress_bar("drawing", quiet or as_json) as on_step:
         pictures = lexicon.generate(
             prompt, named, num_tokens=tokens, weights=weights, negative=negative, guidance=guidance,
             num_images=num_images, seed=seed, steps=steps, scheduler=scheduler, on_step=on_step,
         )  # fmt: skip
+    if upscaler:
+        pictures = upscaler(pictures, [prompt] * len(pictures), seed)
     for i, picture in enumerate(pictures):
         output.picture(f"{i:03d}.png", picture, size, seed=seed + i)
     print_summary(output.manifest(), f"{len(pictures)} picture(s) -> {out}", quiet, as_json)
@@ -282,6 +287,15 @@ def main() -> None:
     except InputError as error:
         errors.print(f"error: {error}", markup=False)
         sys.exit(2)
+
+
+def _upscaler(name: str | None, device: str):
+    """The model that `--upscale` names, loaded before anything is drawn."""
+    if name is None:
+        return None
+    from vilex.upscale import Upscaler
+
+    return Upscaler(name, device)
 
 
 def _image_source(value: str):

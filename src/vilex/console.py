@@ -27,6 +27,9 @@ SchedulerName = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of the first picture; the next ones count up.")]
 NumImages = Annotated[int, typer.Option(min=1, help="Pictures a prompt.")]
 Scale = Annotated[int, typer.Option("--size", min=1, max=16, help="Upscale factor (Lanczos).")]
+Upscale = Annotated[
+    str | None, typer.Option(help="Model that makes pictures larger: SD x4, IF's second stage, or SD(XL) drawn over.")
+]
 Cfg = Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is none.")]
 
 

@@ -1,0 +1,99 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    IFSuperResolutionPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionUpscalePipeline,
+    UNet2DConditionModel,
+)
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests import families, tiny
+from vilex.cli import app
+from vilex.errors import InputError
+from vilex.upscale import Upscaler
+
+
+@pytest.fixture(scope="module")
+def four_times(tmp_path_factory):
+    """A tiny Stable Diffusion x4 upscaler; its auto-encoder has a factor of 4, as the real one's."""
+    torch.manual_seed(21)
+    text_encoder, words = families.clip(False)
+    unet = UNet2DConditionModel(
+        sample_size=16, in_channels=7, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32, attention_head_dim=4, norm_num_groups=8, num_class_embeds=100,
+        only_cross_attention=(True, False),
+    )  # fmt: skip
+    autoencoder = families.vae(4, scaling_factor=0.5)
+    autoencoder = type(autoencoder)(
+        block_out_channels=(8, 8, 16), down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=4, norm_num_groups=4,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("x4")
+    StableDiffusionUpscalePipeline(
+        autoencoder, text_encoder, words, unet, DDPMScheduler(**tiny.BETAS),
+        DDIMScheduler(**tiny.BETAS, prediction_type="v_prediction"), max_noise_level=50,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def test_four_times_larger_as_diffusers_own(four_times, pictures):
+    small = [picture.resize((16, 16)) for picture in pictures[:2]]
+    larger = Upscaler(four_times)(small, ["a cat <cat:4>", "snow"], seed=3, steps=2)
+    assert [picture.size for picture in larger] == [(64, 64)] * 2
+    pipeline = StableDiffusionUpscalePipeline.from_pretrained(four_times)
+    expected = pipeline("snow", small[1], num_inference_steps=2, generator=torch.Generator().manual_seed(4)).images[0]
+    assert np.array_equal(np.asarray(larger[1]), np.asarray(expected))
+
+
+def test_second_stage_of_if(tmp_path, pictures):
+    torch.manual_seed(22)
+    text_encoder, words = families.t5()
+    unet = UNet2DConditionModel(
+        sample_size=32, in_channels=6, out_channels=6, block_out_channels=(16, 32), layers_per_block=1,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"), cross_attention_dim=32,
+        encoder_hid_dim=32, encoder_hid_dim_type="text_proj", attention_head_dim=8, addition_embed_type="text",
+        addition_embed_type_num_heads=2, cross_attention_norm="group_norm", resnet_time_scale_shift="scale_shift",
+        act_fn="gelu", norm_num_groups=8, class_embed_type="timestep", only_cross_attention=(True, False),
+    )  # fmt: skip
+    IFSuperResolutionPipeline(
+        words, text_encoder, unet, DDPMScheduler(variance_type="learned_range"), DDPMScheduler(), None, None, None,
+        requires_safety_checker=False,
+    ).save_pretrained(tmp_path)  # fmt: skip
+    (larger,) = Upscaler(tmp_path)([pictures[0].resize((16, 16))], ["a cat"], steps=2)
+    assert larger.size == (32, 32)
+
+
+def test_drawn_over_at_the_models_own_size(sd_folder, pictures):
+    small = pictures[0].resize((8, 8))
+    (larger,) = Upscaler(sd_folder[2], strength=0.6)([small], ["a cat"], seed=5, steps=4)
+    pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(sd_folder[2], safety_checker=None)
+    resized = small.resize((16, 16), Image.Resampling.LANCZOS)
+    expected = pipeline(
+        "a cat", resized, strength=0.6, num_inference_steps=4, generator=torch.Generator().manual_seed(5)
+    ).images[0]
+    assert larger.size == (16, 16) and np.array_equal(np.asarray(larger), np.asarray(expected))
+
+
+def test_from_the_command_line(four_times, model_folder, tmp_path):
+    out = tmp_path / "out"
+    words = ["generate", "a cat", "--model", str(model_folder), "-o", str(out), "--steps", "2", "--upscale"]
+    said = CliRunner().invoke(app, [*words, str(four_times), "--json"])
+    assert said.exit_code == 0, said.output
+    assert json.loads(said.stdout)["upscale"] == str(four_times)
+    assert Image.open(out / "000.png").size == (64, 64)
+
+
+def test_what_makes_nothing_larger_is_named(tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    with pytest.raises(InputError, match="FluxPipeline makes no pictures larger"):
+        Upscaler(tmp_path)
