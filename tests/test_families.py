@@ -18,6 +18,7 @@ from vilex.train.config import ObjectiveConfig
 from vilex.train.data import Batch, to_pixels
 from vilex.train.loop import Training, train
 from vilex.train.objective import DenoisingObjective
+from vilex.train.plan import make_plan
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +176,17 @@ def test_another_familys_encoder_is_refused(folders, model_folder):
 def test_shapes_alone_have_the_same_sizes(family):
     assert shape_of(family[1]).sizes == load_t2i(family[1]).sizes
     assert all(p.is_meta for module in shape_of(family[1]).modules for p in module.parameters())
+
+
+def test_a_plan_counts_every_family_that_runs_on_shapes_alone(family, configure):
+    name, folder = family
+    config = configure(model={"base": str(folder), "heads": 1}, data={"path": "images"})
+    if name == "z-image":
+        with pytest.raises(InputError, match="ZImage looks at values, not at shapes alone: no plan"):
+            make_plan(config)
+    else:
+        plan = make_plan(config)
+        assert plan.frozen == load_t2i(folder).sizes and plan.flops > 0
 
 
 def test_an_unknown_pipeline_is_named(tmp_path):

@@ -17,7 +17,8 @@ SIZES = {  # as published
 
 @pytest.mark.parametrize("name", shapes.PUBLISHED)
 def test_published_denoisers(name, tmp_path):
-    assert shape_of(shapes.PUBLISHED[name](tmp_path / "base")).sizes["denoiser"] == SIZES[name]
+    size = shape_of(shapes.PUBLISHED[name](tmp_path / "base")).sizes["denoiser"]
+    assert size == SIZES[name] if name in SIZES else size == pytest.approx(6.15e9, rel=0.01)  # Z-Image: "6B"
 
 
 def test_every_family_is_in_the_table():

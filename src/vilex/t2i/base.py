@@ -17,27 +17,30 @@ class Condition:
     Attributes:
         sequence: the text encoders' features, [B, L, d].
         pooled: one vector for the whole prompt, [B, p], where a family has it.
-        mask: [B, L], 1 where the denoiser may attend to the sequence, where a family has it.
+        lengths: [B] on the CPU, how much of the sequence is the prompt's, where a family reads no padding.
         image: image tokens that go past the text encoder, [B, n, d]; see `vilex.t2i.decoupled`.
     """
 
     sequence: Tensor
     pooled: Tensor | None = None
-    mask: Tensor | None = None
+    lengths: Tensor | None = None
     image: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.sequence)
 
     def unpadded(self) -> Tensor | list[Tensor]:
-        """The sequence; with a mask, each prompt's own part of it, a list of B [L_i, d]."""
-        if self.mask is None:
+        """The sequence; where a family reads no padding, each prompt's own part of it, a list of B [L_i, d]."""
+        if self.lengths is None:
             return self.sequence
-        return [row[own.bool()] for row, own in zip(self.sequence, self.mask, strict=True)]
+        return [row[:length] for row, length in zip(self.sequence, self.lengths.tolist(), strict=True)]
 
     def select(self, rows: slice | Tensor) -> "Condition":
+        def of(value: Tensor) -> Tensor:
+            return value[rows if isinstance(rows, slice) else rows.to(value.device)]
+
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Condition(**{name: value if value is None else value[rows] for name, value in values.items()})
+        return Condition(**{name: None if value is None else of(value) for name, value in values.items()})
 
 
 class FrozenT2I(Protocol):

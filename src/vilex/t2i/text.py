@@ -40,21 +40,20 @@ class TextEncoder:
         return nn.functional.embedding(ids, self.lookup)
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]], masked: bool, **how: Any) -> Any:
-        """The model's own output for B prompts, and its attention mask.
+        """The model's own output for B prompts, and how long each is.
 
         Args:
             tokens: [n, d] by name, for each prompt.
             masked: whether the model is told what is padding.
             how: further arguments of the model.
         Returns:
-            Output of the model; [B, L] mask, 1 up to the end of each prompt.
+            Output of the model; [B] on the CPU, positions up to the end of each prompt.
         """
         layouts = [compose(prompt, self.frame) for prompt in prompts]
         ids = torch.stack([layout.ids for layout in layouts]).to(self.lookup.device)
-        lengths = torch.tensor([layout.length for layout in layouts], device=ids.device)
-        mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
-        embeddings = inject(self.embed(ids), layouts, tokens)
-        return self(ids, embeddings, mask if masked else None, **how), mask
+        lengths = torch.tensor([layout.length for layout in layouts])
+        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long().to(ids.device) if masked else None
+        return self(ids, inject(self.embed(ids), layouts, tokens), mask, **how), lengths
 
     def __call__(self, ids: Tensor, embeddings: Tensor, mask: Tensor | None = None, **how: Any) -> Any:
         """Run on embeddings [B, L, d]; ids [B, L] still tell where [EOS] is."""

@@ -46,8 +46,8 @@ class ZImage(DiffusersT2I):
         return (self.latent_shape[1] // PATCH) * (self.latent_shape[2] // PATCH)
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
-        output, mask = self.encoders[0].read(prompts, tokens, masked=True, output_hidden_states=True)
-        return Condition(output.hidden_states[-2], mask=mask)
+        output, lengths = self.encoders[0].read(prompts, tokens, masked=True, output_hidden_states=True)
+        return Condition(output.hidden_states[-2], lengths=lengths)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         said = [one.to(self.dtype) for one in condition.unpadded()]
