@@ -15,7 +15,7 @@ from vilex.t2i.files import fingerprint
 from vilex.train.config import TrainConfig
 from vilex.train.toml import build
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 def pytest_addoption(parser):
