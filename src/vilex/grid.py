@@ -6,15 +6,19 @@ from PIL import Image, ImageDraw, ImageFont
 def grid(
     rows: list[list[Image.Image]], titles: list[str] | None = None, labels: list[str] | None = None, size: int = 96
 ) -> Image.Image:
-    """Lay images out in rows, each resized to `size` pixels, with titles above and labels to the left."""
-    gap, top = 4, 22 if titles else 4
+    """Lay images out in rows, each resized to `size` pixels, with titles above and labels to the left.
+
+    Titles wider than a column are broken at spaces.
+    """
     font = ImageFont.load_default(size=13)
+    headings = ["\n".join(_broken(title, font, size)) for title in titles or []]
+    gap, top = 4, 4 + 18 * max((heading.count("\n") + 1 for heading in headings), default=0)
     left = 8 + int(max((font.getlength(label) for label in labels), default=0)) if labels else gap
     columns = max(len(row) for row in rows)
     canvas = Image.new("RGB", (left + columns * (size + gap), top + len(rows) * (size + gap)), "white")
     draw = ImageDraw.Draw(canvas)
-    for column, title in enumerate(titles or []):
-        draw.text((left + column * (size + gap) + 2, 3), title, fill="black", font=font)
+    for column, heading in enumerate(headings):
+        draw.multiline_text((left + column * (size + gap) + 2, 3), heading, fill="black", font=font, spacing=2)
     for line, row in enumerate(rows):
         y = top + line * (size + gap)
         if labels:
@@ -24,3 +28,15 @@ def grid(
                 shown = image.resize((size, size), Image.Resampling.LANCZOS)
                 canvas.paste(shown, (left + column * (size + gap), y))
     return canvas
+
+
+def _broken(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """A text's lines, each at most `width` pixels wide unless a single word is wider."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
