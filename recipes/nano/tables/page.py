@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from recipes.nano.tables.claims import claims_of
 from vilex.eval.tables import to_markdown, write_curves, write_trade
 
@@ -50,7 +52,7 @@ def write_pages(report: Path, docs: Path) -> None:
         _copy(report / name / "grid.png", images / f"{name}.png")
     write_trade(results["subjects"]["rows"], images / "tfg.svg")
     subject = results["subjects"]["subjects"][0]
-    _copy(report / "subjects" / f"{subject}.png", images / "subject.png")
+    _copy(report / "subjects" / f"{subject}.png", images / "subject.png", width=800)
     if report != docs:
         shutil.copy(report / "results.json", docs / "results.json")
     (docs / "results.md").write_text(to_page(results))
@@ -153,9 +155,12 @@ def _own_rows(rows: Mapping[str, Any]) -> dict[str, Any]:
     return {row: values for row, values in rows.items() if not row.startswith("brief vilex")}
 
 
-def _copy(source: Path, target: Path) -> None:
-    if source.is_file() and source != target:
-        shutil.copy(source, target)
+def _copy(source: Path, target: Path, width: int = 1600) -> None:
+    """A grid as a picture for the page, at most `width` pixels wide."""
+    if source.is_file():
+        with Image.open(source) as picture:
+            picture.thumbnail((width, 10 * width), Image.Resampling.LANCZOS)
+            picture.save(target, optimize=True)
 
 
 if __name__ == "__main__":

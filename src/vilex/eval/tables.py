@@ -56,6 +56,7 @@ def write_trade(rows: Rows, path: Path) -> None:
             x, y = values[prompt]["mean"], values[title]["mean"]
             axes.plot(x, y, "o", color="black", markersize=4)
             axes.annotate(row, (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
+        axes.margins(0.15)  # room for the names
         axes.set_xlabel(prompt, fontsize=8)
         axes.set_ylabel(title, fontsize=8)
         axes.tick_params(labelsize=8)
