@@ -14,6 +14,7 @@ from PIL import Image
 
 import vilex.pipelines
 from tests import families
+from vilex.baselines.dreambooth import add_adapter, save_adapter
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.guidance import Guidance
@@ -94,6 +95,31 @@ def test_words_alone_are_the_base_pipelines(bases, tower_folder, tmp_path):
         own("<cat> in snow", {}, **how)
     with pytest.raises(InputError, match="no ViLex encoder"):
         own.load_vilex(tower_folder)
+
+
+def test_loras_of_the_base_model_keep_working(bases, tower_folder, tmp_path, pictures):
+    base, how = bases["stable_diffusion"], {"num_inference_steps": 2, "height": 16, "width": 16}
+    encoder = encoder_for(base, tower_folder, tmp_path)
+    own = DiffusionPipeline.from_pretrained(
+        base, custom_pipeline=str(FILES / "stable_diffusion.py"), trust_remote_code=True
+    ).load_vilex(encoder)
+    plain, lexicon = DiffusionPipeline.from_pretrained(base), VisualLexicon.from_pretrained(encoder)
+    add_adapter(lexicon.t2i, rank=4)
+    torch.manual_seed(0)
+    for name, parameter in lexicon.t2i.unet.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    save_adapter(lexicon.t2i, tmp_path / "lora")
+    embeds = VisualLexicon.from_pretrained(encoder).prompt_embeds("<cat:4>", {"cat": pictures[0]})
+
+    def draw(pipeline, *prompt, **more):
+        return pipeline(*prompt, generator=torch.Generator().manual_seed(0), **how, **more).images[0]
+
+    before = draw(own, "<cat:4>", {"cat": pictures[0]})
+    for pipeline in (own, plain):
+        pipeline.load_lora_weights(tmp_path / "lora")
+    after = draw(own, "<cat:4>", {"cat": pictures[0]})
+    assert same(after, draw(plain, **embeds)) and not same(after, before)
 
 
 def test_image_tokens_in_img2img_inpainting_and_controlnet(bases, tower_folder, tmp_path, pictures):
