@@ -7,14 +7,12 @@ is no guidance by conditions: CFG and text-free guidance act on top of it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vilex.prompt import Frame, Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.folder import DiffusersT2I
-from vilex.t2i.schedule import set_steps
 from vilex.t2i.text import TextEncoder, shares
 
 T5_POSITIONS = 512
@@ -37,6 +35,7 @@ class Flux(DiffusersT2I):
         "vae": ("AutoencoderKL",),
     }
     denoiser = "transformer"
+    even_sigmas = True
     distilled_guidance = 3.5
 
     def setup(self, tokenizers: dict[str, Any]) -> None:
@@ -75,12 +74,6 @@ class Flux(DiffusersT2I):
             return_dict=False,
         )[0]
         return unpack(prediction, height, width)
-
-    def prepare(self, scheduler: Any, steps: int) -> None:
-        if not type(scheduler).__name__.startswith("FlowMatchEuler"):
-            return super().prepare(scheduler, steps)
-        sigmas = np.linspace(1.0, 1 / steps, steps)
-        return set_steps(scheduler, self.image_positions, sigmas=sigmas, device=self.device)
 
 
 def pack(x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import diffusers
+import numpy as np
 import torch
 import transformers
 from diffusers import AutoencoderTiny
@@ -15,7 +16,7 @@ from vilex.t2i.files import check_safetensors, read_json
 from vilex.t2i.schedule import is_flow, set_steps, shift_level
 from vilex.t2i.text import TextEncoder
 
-TOKENIZER, SCHEDULER = "tokenizer", "scheduler"
+SCHEDULER = "scheduler"
 
 
 class DiffusersT2I:
@@ -29,12 +30,14 @@ class DiffusersT2I:
         parts: the classes each part may have, by its name in model_index.json; `None` in a part's classes lets
             it be left out.
         denoiser: the name of the part that predicts.
+        even_sigmas: whether the pipeline's own Euler steps are evenly spread from 1 to 1 / steps before the shift.
         index: model_index.json.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
     parts: ClassVar[dict[str, tuple[str | None, ...]]]
     denoiser: ClassVar[str] = "unet"
+    even_sigmas: ClassVar[bool] = False
     encoders: list[TextEncoder]
 
     def __init__(self, components: dict[str, Any], scheduler_config: dict[str, Any], index: dict[str, Any]):
@@ -185,7 +188,9 @@ class DiffusersT2I:
 
     def prepare(self, scheduler: Any, steps: int) -> None:
         """Set a sampler's timesteps as the family's own pipeline does."""
-        set_steps(scheduler, self.image_positions, num_inference_steps=steps, device=self.device)
+        even = self.even_sigmas and type(scheduler).__name__.startswith("FlowMatchEuler")
+        how = {"sigmas": np.linspace(1.0, 1 / steps, steps)} if even else {"num_inference_steps": steps}
+        set_steps(scheduler, self.image_positions, device=self.device, **how)
 
     def shifted(self, level: Tensor) -> Tensor:
         """A flow model's share of noise for a share of its levels, both [B] in 0..1."""

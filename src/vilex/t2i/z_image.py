@@ -8,14 +8,12 @@ The pipeline's guidance scale counts from the prompt: its s is `Guidance(cfg=s +
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vilex.prompt import Frame, Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.folder import DiffusersT2I
-from vilex.t2i.schedule import set_steps
 from vilex.t2i.text import TextEncoder
 
 POSITIONS = 512
@@ -34,6 +32,7 @@ class ZImage(DiffusersT2I):
         "vae": ("AutoencoderKL",),
     }
     denoiser = "transformer"
+    even_sigmas = True
 
     def setup(self, tokenizers: dict[str, Any]) -> None:
         frame = chat_frame(tokenizers["tokenizer"], POSITIONS)
@@ -54,12 +53,6 @@ class ZImage(DiffusersT2I):
         pictures = list(x_t.to(self.dtype).unsqueeze(2).unbind())
         drawn = self.transformer(pictures, (1000 - t.expand(len(x_t))) / 1000, said, return_dict=False)[0]
         return -torch.stack([one.float() for one in drawn]).squeeze(2)
-
-    def prepare(self, scheduler: Any, steps: int) -> None:
-        if not type(scheduler).__name__.startswith("FlowMatchEuler"):
-            return super().prepare(scheduler, steps)
-        sigmas = np.linspace(1.0, 1 / steps, steps)
-        return set_steps(scheduler, self.image_positions, sigmas=sigmas, device=self.device)
 
 
 def chat_frame(tokenizer: Any, positions: int) -> Frame:
