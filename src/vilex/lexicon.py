@@ -18,7 +18,7 @@ from vilex.prompt import Prompt, parse, set_budgets
 from vilex.quiet import quiet_loading
 from vilex.sample import make_scheduler, sample
 from vilex.t2i import FrozenT2I, load_t2i, speaking
-from vilex.t2i.files import check_fingerprint, check_safetensors, read_json, resolve, weights_hash
+from vilex.t2i.files import check_fingerprint, read_encoder_config, resolve, weights_hash
 
 EMBEDDED = {"nano": Path(__file__).parent / "models" / "nano"}
 Pipeline = TypeVar("Pipeline")
@@ -60,10 +60,7 @@ class VisualLexicon:
             InputError: something is missing, damaged or does not fit; the line names it.
         """
         folder = resolve(EMBEDDED.get(str(name), name))
-        config = read_json(folder / "config.json")
-        if config.get("model_type") != "vilex":
-            raise InputError(f"{folder}: no ViLex encoder (model_type is {config.get('model_type')!r})")
-        check_safetensors(folder)
+        config = read_encoder_config(folder)
         base = t2i or config["base_model"]
         base_folder = folder / base if t2i is None and (folder / base).is_dir() else resolve(base)
         check_fingerprint(base_folder, config.get("base_sha256", {}))

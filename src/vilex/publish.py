@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vilex.encoder import ViLexConfig
 from vilex.errors import InputError
-from vilex.t2i.files import check_safetensors, read_json
+from vilex.t2i.files import read_encoder_config
 
 CARD = """\
 ---
@@ -72,10 +72,7 @@ def write_card(folder: Path, repository: str) -> Path:
     Raises:
         InputError: the folder holds no encoder.
     """
-    config = read_json(folder / "config.json")
-    if config.get("model_type") != "vilex":
-        raise InputError(f"{folder}: no ViLex encoder (model_type is {config.get('model_type')!r})")
-    check_safetensors(folder)
+    config = read_encoder_config(folder)
     path = folder / "README.md"
     if not path.is_file():
         path.write_text(model_card(ViLexConfig(**config), repository), encoding="utf-8")

@@ -12,7 +12,7 @@ from vilex.errors import InputError
 from vilex.lexicon import ImageLike, VisualLexicon
 from vilex.prompt import parse
 from vilex.quiet import quiet_loading
-from vilex.t2i.files import check_safetensors, read_json, resolve
+from vilex.t2i.files import read_encoder_config, resolve
 from vilex.t2i.folder import DiffusersT2I
 
 
@@ -32,9 +32,7 @@ class ImagePrompts:
             InputError: there is none, or it belongs to a model of another width.
         """
         folder = resolve(encoder)
-        if read_json(folder / "config.json").get("model_type") != "vilex":
-            raise InputError(f"{folder}: no ViLex encoder")
-        check_safetensors(folder)
+        read_encoder_config(folder)
         with quiet_loading():
             loaded = ViLexEncoder.from_pretrained(folder, use_safetensors=True)
         parts = {name: self.components[name] for name in self.family.parts if self.components.get(name) is not None}

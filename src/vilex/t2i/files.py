@@ -54,6 +54,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_encoder_config(folder: Path) -> dict[str, Any]:
+    """An encoder's config.json.
+
+    Raises:
+        InputError: the folder holds no encoder, or no weights that can be read.
+    """
+    config = read_json(folder / "config.json")
+    if config.get("model_type") != "vilex":
+        raise InputError(f"{folder}: no ViLex encoder (model_type is {config.get('model_type')!r})")
+    check_safetensors(folder)
+    return config
+
+
 def check_safetensors(folder: Path) -> None:
     """Raise InputError that names the file if `folder` holds no weights or damaged ones."""
     files = sorted(folder.glob("*.safetensors"))
