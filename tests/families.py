@@ -90,16 +90,21 @@ def vae(channels: int, **config: Any) -> AutoencoderKL:
     )  # fmt: skip
 
 
+def xl_unet(width: int, numbers: int) -> UNet2DConditionModel:
+    """The U-Net of XL's shape, for text features of a width, told so many numbers beside the pooled vector."""
+    return UNet2DConditionModel(
+        sample_size=8, block_out_channels=(16, 32), layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=width, attention_head_dim=(2, 4), transformer_layers_per_block=(1, 2), norm_num_groups=8,
+        use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24 + numbers * 8,
+    )  # fmt: skip
+
+
 def stable_diffusion_xl(folder: Path, turbo: bool = False) -> Path:
     torch.manual_seed(11)
     (one, words), (two, words_2) = clip(False), clip(True, width=48, pad_token="!")
-    unet = UNet2DConditionModel(
-        sample_size=8, block_out_channels=(16, 32), layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=80, attention_head_dim=(2, 4), transformer_layers_per_block=(1, 2), norm_num_groups=8,
-        use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=24 + 6 * 8,
-    )  # fmt: skip
+    unet = xl_unet(80, numbers=6)
     scheduler = EulerDiscreteScheduler(
         **tiny.BETAS, steps_offset=1, timestep_spacing="trailing" if turbo else "leading"
     )

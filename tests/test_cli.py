@@ -69,6 +69,29 @@ def test_weight_zero_and_size(run, files, tmp_path):
     assert np.array_equal(np.asarray(words.resize((128, 128), Image.Resampling.LANCZOS)), np.asarray(zero))
 
 
+def test_a_picture_to_start_from(run, files, tmp_path):
+    half = Image.new("L", (32, 32))
+    half.paste(255, (16, 0, 32, 32))
+    half.save(tmp_path / "half.png")
+    how = ["generate", "a cat", "--start", files[0], "--steps", 4, "--quiet"]
+    assert run(*how, "--strength", 0.25, "-o", tmp_path / "near")[0] == 0
+    assert run(*how, "--mask", tmp_path / "half.png", "-o", tmp_path / "half")[0] == 0
+    source = np.asarray(Image.open(files[0]).resize((64, 64)), dtype=float)
+    near, inside = (np.asarray(Image.open(tmp_path / name / "000.png"), dtype=float) for name in ("near", "half"))
+    away = np.abs(inside - source)
+    assert np.abs(near - source).mean() < away[:, 32:].mean() and away[:, :24].mean() < away[:, 32:].mean() / 2
+    manifest = json.loads((tmp_path / "half" / "manifest.json").read_text())
+    assert manifest["mask"].endswith("half.png") and manifest["strength"] is None
+
+
+def test_half_precision_and_parts_that_wait(run, files, tmp_path):
+    how = ["generate", "<it:16>", "--image", f"it={files[0]}", "--steps", 4, "--quiet"]
+    for name, more in {"whole": [], "half": ["--dtype", "bfloat16", "--offload", "sequential"]}.items():
+        assert run(*how, *more, "-o", tmp_path / name)[0] == 0
+    whole, half = (np.asarray(Image.open(tmp_path / name / "000.png"), dtype=float) for name in ("whole", "half"))
+    assert 0 < np.abs(whole - half).mean() < 8
+
+
 def test_reconstruct_does_the_good_ones_and_lists_the_bad(run, files, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_text("no picture")
@@ -102,6 +125,11 @@ def test_info(run):
         (["generate", "a cat", "--image", "cat"], "expected NAME=VALUE"),
         (["generate", "a cat", "--weight", "cat=much"], "expected a number"),
         (["generate", "a cat", "--model", "./none"], "no such model folder"),
+        (["generate", "a cat", "--start", "none.png"], "none.png: no such file"),
+        (["generate", "a cat", "--start", "{0}", "--strength", "0"], "strength 0: expected"),
+        (["generate", "a cat", "--mask", "{0}"], "give start"),
+        (["generate", "a cat", "--dtype", "half"], "expected float32, bfloat16, float16"),
+        (["generate", "a cat", "--offload", "disk"], "expected model or sequential"),
         (["generate", "<x:40><y:40>", "--image", "x={0}", "--image", "y={0}"], "at most 75 image tokens"),
         (["encode", "none.png"], "none.png: no such file"),
         (["reconstruct", "{0}", "--tokens", "0"], "expected 1 to 75"),

@@ -8,6 +8,7 @@ from vilex.encoder import ViLexConfig, ViLexEncoder
 from vilex.errors import InputError
 from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
+from vilex.sample import make_scheduler
 from vilex.t2i import load_t2i
 from vilex.t2i.files import fingerprint
 
@@ -22,9 +23,18 @@ def pixels(images):
 def plain_pipeline(lexicon, sd_folder, scheduler):
     version = 2 if lexicon.t2i.prediction_type == "v_prediction" else 1
     pipeline = StableDiffusionPipeline.from_pretrained(sd_folder[version], safety_checker=None)
-    pipeline.scheduler = BY_NAME[scheduler].from_config(pipeline.scheduler.config)
+    said = {"clip_sample": False} if scheduler == "ddim" else {}  # as in Stable Diffusion's own configuration
+    pipeline.scheduler = BY_NAME[scheduler].from_config(pipeline.scheduler.config, **said)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def test_samplers_of_another_class_clip_no_latents_and_an_own_one_stays_as_it_is():
+    betas = {"beta_start": 0.001, "beta_end": 0.01}
+    assert not make_scheduler("ddim", {"_class_name": "EulerDiscreteScheduler", **betas}).config.clip_sample
+    assert make_scheduler("ddim", {"_class_name": "DDIMScheduler", **betas}).config.clip_sample
+    clips = {"_class_name": "DDPMScheduler", "clip_sample": True, **betas}
+    assert make_scheduler("ddim", clips).config.clip_sample
 
 
 @pytest.mark.parametrize("scheduler", list(BY_NAME))

@@ -9,6 +9,8 @@ from diffusers import (
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLPipeline,
 )
 from PIL import Image
 
@@ -120,6 +122,30 @@ def test_loras_of_the_base_model_keep_working(bases, tower_folder, tmp_path, pic
         pipeline.load_lora_weights(tmp_path / "lora")
     after = draw(own, "<cat:4>", {"cat": pictures[0]})
     assert same(after, draw(plain, **embeds)) and not same(after, before)
+
+
+def test_image_tokens_in_the_refiner_of_xl(bases, tower_folder, tmp_path):
+    """It reads the second text encoder alone, whose features are the last columns of XL's."""
+    lexicon = VisualLexicon.from_pretrained(encoder_for(bases["stable_diffusion_xl"], tower_folder, tmp_path))
+    base, t2i = lexicon.pipeline(StableDiffusionXLPipeline), lexicon.t2i
+    torch.manual_seed(23)
+    refiner = StableDiffusionXLImg2ImgPipeline(
+        t2i.vae, None, t2i.text_encoder_2, None, base.tokenizer_2, families.xl_unet(48, numbers=5), base.scheduler,
+        requires_aesthetics_score=True,
+    )  # fmt: skip
+    how = {"num_inference_steps": 4, "generator": torch.Generator().manual_seed(0)}
+    for pipeline in (base, refiner):
+        pipeline.set_progress_bar_config(disable=True)
+    tokens = {"v": torch.stack([t2i.word("cat"), t2i.word(" dog")])}
+    embeds = lexicon.prompt_embeds("<v:2> in snow", tokens)
+    half = base(**embeds, **how, denoising_end=0.5, output_type="latent", height=16, width=16).images
+    width = t2i.text_encoder_2.config.hidden_size
+    second = {name: value[..., -width:] if value.ndim == 3 else value for name, value in embeds.items()}
+    drawn, expected = (
+        refiner(**said, image=half, denoising_start=0.5, num_inference_steps=4).images[0]
+        for said in (second, {"prompt": "cat dog in snow"})
+    )
+    assert same(drawn, expected)
 
 
 def test_image_tokens_in_img2img_inpainting_and_controlnet(bases, tower_folder, tmp_path, pictures):

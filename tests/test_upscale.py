@@ -6,9 +6,11 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
+    EulerDiscreteScheduler,
     IFSuperResolutionPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionUpscalePipeline,
+    StableDiffusionXLImg2ImgPipeline,
     UNet2DConditionModel,
 )
 from PIL import Image
@@ -91,6 +93,32 @@ def test_from_the_command_line(four_times, model_folder, tmp_path):
     assert said.exit_code == 0, said.output
     assert json.loads(said.stdout)["upscale"] == str(four_times)
     assert Image.open(out / "000.png").size == (64, 64)
+
+
+def test_reconstructions_made_larger(four_times, model_folder, pictures, tmp_path):
+    pictures[0].save(tmp_path / "it.png")
+    words = ["reconstruct", str(tmp_path / "it.png"), "--model", str(model_folder), "-o", str(tmp_path / "out")]
+    counts = ["--tokens", "1,4", "--num-images", "2", "--steps", "2", "--upscale", str(four_times)]
+    said = CliRunner().invoke(app, [*words, *counts])
+    assert said.exit_code == 0, said.output
+    assert Image.open(tmp_path / "out" / "it-04-1.png").size == (64, 64)
+
+
+def test_the_refiner_of_xl_draws_over(tmp_path, pictures):
+    torch.manual_seed(23)
+    text_encoder, words = families.clip(True, width=48)
+    unet = families.xl_unet(48, numbers=5)
+    refiner = StableDiffusionXLImg2ImgPipeline(
+        families.vae(4), None, text_encoder, None, words, unet, EulerDiscreteScheduler(**tiny.BETAS),
+        requires_aesthetics_score=True,
+    )  # fmt: skip
+    refiner.save_pretrained(tmp_path)
+    (larger,) = Upscaler(tmp_path, strength=0.5)([pictures[0].resize((8, 8))], ["a cat"], seed=5, steps=4)
+    resized = pictures[0].resize((8, 8)).resize((16, 16), Image.Resampling.LANCZOS)
+    expected = refiner(
+        "a cat", image=resized, strength=0.5, num_inference_steps=4, generator=torch.Generator().manual_seed(5)
+    ).images[0]
+    assert np.abs(np.asarray(larger, dtype=int) - np.asarray(expected, dtype=int)).max() <= 1
 
 
 def test_what_makes_nothing_larger_is_named(tmp_path):

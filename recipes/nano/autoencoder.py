@@ -23,7 +23,7 @@ from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer, batches
 from recipes.nano.presets import AutoencoderPreset, Preset
 from vilex.grid import grid
-from vilex.lexicon import to_images
+from vilex.pixels import to_images
 
 PATCH = 8
 SHAKE = 0.25

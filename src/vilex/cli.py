@@ -13,10 +13,12 @@ from vilex.console import (
     Base,
     Cfg,
     Device,
+    Dtype,
     Folder,
     Json,
     Model,
     NumImages,
+    Offload,
     Quiet,
     Scale,
     SchedulerName,
@@ -111,12 +113,19 @@ def generate(
     steps: Steps = 20,
     scheduler: SchedulerName = "dpm++",
     seed: Seed = 0,
+    start: Annotated[Path | None, typer.Option(help="Picture to begin from instead of noise.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How far to leave --start, over 0 to 1; 0.8, with --mask 1 by default.")
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="Where --start is drawn anew (white) or stays (black).")] = None,
     size: Scale = 1,
     upscale: Upscale = None,
     out: Folder = Path("out"),
     model: Model = "nano",
     t2i: Base = None,
     device: Device = "cpu",
+    dtype: Dtype = "float32",
+    offload: Offload = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -127,19 +136,21 @@ def generate(
     named = {name: _image_source(value) for name, value in parse_pairs(image, "--image").items()}
     weights = {name: parse_number(value, "--weight") for name, value in parse_pairs(weight, "--weight").items()}
     guidance = Guidance(cfg, tfg, interval)
-    lexicon = load_lexicon(model, t2i, device, quiet or as_json)
+    lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
     settings = {
         "model": model, "encoder_sha256": lexicon.encoder_sha256, "prompt": prompt,
         "images": parse_pairs(image, "--image"), "weights": weights, "tokens": tokens, "cfg": cfg, "tfg": tfg,
         "interval": list(interval), "negative": negative, "steps": steps, "scheduler": scheduler, "seed": seed,
-        "size": size, "upscale": upscale,
+        "start": start and str(start), "strength": strength, "mask": mask and str(mask),
+        "size": size, "upscale": upscale, "dtype": dtype,
     }  # fmt: skip
-    upscaler = _upscaler(upscale, device)
+    upscaler = _upscaler(upscale, device, dtype)
     output = Output(out, "generate", settings)
     with progress_bar("drawing", quiet or as_json) as on_step:
         pictures = lexicon.generate(
             prompt, named, num_tokens=tokens, weights=weights, negative=negative, guidance=guidance,
-            num_images=num_images, seed=seed, steps=steps, scheduler=scheduler, on_step=on_step,
+            num_images=num_images, seed=seed, steps=steps, scheduler=scheduler, start=start, strength=strength,
+            mask=mask, on_step=on_step,
         )  # fmt: skip
     if upscaler:
         pictures = upscaler(pictures, [prompt] * len(pictures), seed)
@@ -158,10 +169,13 @@ def reconstruct(
     scheduler: SchedulerName = "dpm++",
     seed: Seed = 0,
     size: Scale = 1,
+    upscale: Upscale = None,
     out: Folder = Path("out"),
     model: Model = "nano",
     t2i: Base = None,
     device: Device = "cpu",
+    dtype: Dtype = "float32",
+    offload: Offload = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -175,12 +189,13 @@ def reconstruct(
     good, bad = load_each(images)
     if not good:
         refuse(bad)
-    lexicon = load_lexicon(model, t2i, device, quiet or as_json)
+    lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
     check_counts(counts, lexicon.num_tokens)
     settings = {
         "model": model, "encoder_sha256": lexicon.encoder_sha256, "cfg": cfg, "steps": steps, "scheduler": scheduler,
-        "seed": seed, "size": size,
+        "seed": seed, "size": size, "upscale": upscale, "dtype": dtype,
     }  # fmt: skip
+    upscaler = _upscaler(upscale, device, dtype)
     output = Output(out, "reconstruct", settings)
     for name, (path, image) in zip(_unique_names(list(good)), good.items(), strict=True):
         with progress_bar(path.name, quiet or as_json) as on_step:
@@ -188,12 +203,14 @@ def reconstruct(
                 lexicon, image, counts, num_images, guidance=Guidance(cfg), seed=seed, steps=steps,
                 scheduler=scheduler, on_step=on_step,
             )  # fmt: skip
+        if upscaler:
+            drawn = {count: upscaler(pictures, [""] * len(pictures), seed) for count, pictures in drawn.items()}
         for count, pictures in drawn.items():
             for k, picture in enumerate(pictures):
                 output.picture(
                     f"{name}-{count:02d}-{k}.png", picture, size, source=str(path), tokens=count, seed=seed + k
                 )
-        shown = reconstruction_grid(square(image, lexicon.t2i.image_size), drawn)
+        shown = reconstruction_grid(square(image, drawn[counts[0]][0].width), drawn)
         output.picture(f"{name}-grid.png", shown, source=str(path), tokens=counts)
     print_summary(output.manifest(bad), f"{len(good)} image(s) at {tokens} tokens -> {out}", quiet, as_json)
     refuse(bad)
@@ -289,13 +306,15 @@ def main() -> None:
         sys.exit(2)
 
 
-def _upscaler(name: str | None, device: str):
+def _upscaler(name: str | None, device: str, dtype: str):
     """The model that `--upscale` names, loaded before anything is drawn."""
     if name is None:
         return None
+    import torch
+
     from vilex.upscale import Upscaler
 
-    return Upscaler(name, device)
+    return Upscaler(name, device, getattr(torch, dtype))
 
 
 def _image_source(value: str):

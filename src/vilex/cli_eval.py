@@ -10,8 +10,10 @@ from vilex.console import (
     Base,
     Cfg,
     Device,
+    Dtype,
     Json,
     Model,
+    Offload,
     Quiet,
     SchedulerName,
     Steps,
@@ -52,6 +54,8 @@ def reconstruction(
     model: Model = "nano",
     t2i: Base = None,
     device: Device = "cpu",
+    dtype: Dtype = "float32",
+    offload: Offload = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -60,7 +64,7 @@ def reconstruction(
     from vilex.eval.tables import to_markdown
     from vilex.train.config import SourceConfig
 
-    lexicon = load_lexicon(model, t2i, device, quiet or as_json)
+    lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
     counts = parse_counts(tokens, lexicon.num_tokens)
     titles = ("caption",) if captions == 1 else tuple(f"caption {i + 1}" for i in range(captions))
     settings = Reconstruction(
@@ -99,6 +103,8 @@ def subject(
     model: Model = "nano",
     t2i: Base = None,
     device: Device = "cpu",
+    dtype: Dtype = "float32",
+    offload: Offload = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -107,7 +113,9 @@ def subject(
     from vilex.eval.subject import SubjectSettings, evaluate_subjects
     from vilex.eval.tables import to_markdown
 
-    lexicon = load_lexicon(model, t2i, device, quiet or as_json)
+    if baselines and (offload or dtype != "float32"):
+        raise InputError("--baselines: they train in float32 on the device itself; leave --dtype and --offload out")
+    lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
     counts = parse_counts(tokens, lexicon.num_tokens)
     settings = SubjectSettings(
         photos, prompts, out, subjects, captions, counts,

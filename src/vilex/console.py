@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +12,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vilex.errors import InputError
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Model = Annotated[str, typer.Option(help="Embedded model (nano), folder, or hub id.")]
 Base = Annotated[str | None, typer.Option(help="Frozen text-to-image model, if not the encoder's own.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str, typer.Option(help="Numbers to compute in: float32, bfloat16, float16.")]
+Offload = Annotated[
+    str | None,
+    typer.Option(help="For models larger than the device: model (a part at a time) or sequential (a layer at a time)."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON, nothing else.")]
 Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures and manifest.json.")]
@@ -33,13 +40,17 @@ Upscale = Annotated[
 Cfg = Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is none.")]
 
 
-def load_lexicon(model: str, t2i: str | None, device: str, quiet: bool):
+def load_lexicon(
+    model: str, t2i: str | None, device: str, quiet: bool, dtype: str = "float32", offload: str | None = None
+):
+    import torch
+
     from vilex.lexicon import VisualLexicon
 
-    if quiet or not errors.is_terminal:
-        return VisualLexicon.from_pretrained(model, t2i, device)
-    with errors.status(f"loading {model}"):
-        return VisualLexicon.from_pretrained(model, t2i, device)
+    if dtype not in DTYPES:
+        raise InputError(f"--dtype {dtype}: expected {', '.join(DTYPES)}")
+    with nullcontext() if quiet or not errors.is_terminal else errors.status(f"loading {model}"):
+        return VisualLexicon.from_pretrained(model, t2i, device, getattr(torch, dtype), offload)
 
 
 @contextmanager

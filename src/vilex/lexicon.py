@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -14,9 +13,11 @@ from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.guidance import PLAIN, Branch, Guidance, Mixture
 from vilex.images import load_image, to_rgb
+from vilex.pixels import to_images
 from vilex.prompt import Prompt, parse, set_budgets
 from vilex.quiet import quiet_loading
 from vilex.sample import make_scheduler, sample
+from vilex.start import start_from
 from vilex.t2i import FrozenT2I, load_t2i, speaking
 from vilex.t2i.files import check_fingerprint, read_encoder_config, resolve, weights_hash
 
@@ -49,6 +50,7 @@ class VisualLexicon:
         t2i: str | Path | None = None,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
+        offload: str | None = None,
     ) -> "VisualLexicon":
         """Load an encoder and its base model.
 
@@ -56,6 +58,8 @@ class VisualLexicon:
             name: an embedded model (`nano`), a folder, or a hub id.
             t2i: the frozen model's folder or hub id, if not where the encoder's config says.
             dtype: of the frozen model and the encoder.
+            offload: for a frozen model larger than the device, what comes to it when it is called: a whole `model`
+                at a time (text encoder, denoiser, auto-encoder), or `sequential`, layer by layer.
         Raises:
             InputError: something is missing, damaged or does not fit; the line names it.
         """
@@ -65,9 +69,9 @@ class VisualLexicon:
         base_folder = folder / base if t2i is None and (folder / base).is_dir() else resolve(base)
         check_fingerprint(base_folder, config.get("base_sha256", {}))
         with quiet_loading():
-            encoder = ViLexEncoder.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+            encoder = ViLexEncoder.from_pretrained(folder, use_safetensors=True)
             frozen = load_t2i(base_folder, dtype)
-        lexicon = cls(encoder.to(device), frozen.to(device))
+        lexicon = cls(encoder.to(device, dtype), frozen.offload(device, offload) if offload else frozen.to(device))
         lexicon.encoder_sha256 = weights_hash(folder)
         return lexicon
 
@@ -124,6 +128,9 @@ class VisualLexicon:
         seed: int | Sequence[int] = 0,
         steps: int = 20,
         scheduler: str = "dpm++",
+        start: str | Path | Image.Image | None = None,
+        strength: float | None = None,
+        mask: str | Path | Image.Image | None = None,
         batch_size: int = 16,
         on_step: Callable[[int, int], None] | None = None,
     ) -> list[Image.Image]:
@@ -139,6 +146,8 @@ class VisualLexicon:
             seed: of a prompt's first picture, the next ones counting up; or one for each of the `num_images`; or
                 one for each picture, prompt by prompt.
             steps: denoising steps. `scheduler`: see `vilex.sample.SCHEDULERS`.
+            start, strength, mask: a picture to begin from instead of noise, how far to leave it behind, and where it is
+                drawn anew; see `vilex.start.start_from`.
             batch_size: pictures drawn at once; it does not change them.
             on_step: called with (finished, all) denoising steps.
         Returns:
@@ -156,6 +165,9 @@ class VisualLexicon:
             raise InputError(
                 f"expected {num_images} seeds, or {num_images * len(texts)} for one a picture, got {len(seeds)}"
             )
+        if start is None and (mask is not None or strength is not None):
+            raise InputError("strength and mask are of a picture to start from; give start")
+        begin = None if start is None else start_from(self.t2i, start, steps, strength, mask)
         tokens = self._named_tokens(images or {})
         parsed = [self._budgeted(parse(text), tokens, num_tokens) for text in texts]
         jobs = list(zip([one for one in parsed for _ in range(num_images)], seeds, strict=True))
@@ -176,6 +188,7 @@ class VisualLexicon:
                 guidance.acts,
                 list(batch_seeds),
                 steps,
+                begin,
                 on_step and (lambda step, done=done: on_step(done + min(step, steps), total)),
             )
             drawn += to_images(self._decode(x0))
@@ -281,9 +294,3 @@ class VisualLexicon:
     @torch.inference_mode()
     def _decode(self, x0: Tensor) -> Tensor:
         return self.t2i.decode(x0)
-
-
-def to_images(pixels: Tensor) -> list[Image.Image]:
-    """[B, 3, H, W] in -1..1 to PIL."""
-    values = (pixels.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(one) for one in (values * 255).round().astype(np.uint8)]

@@ -7,6 +7,7 @@ from PIL import Image
 
 from vilex.grid import grid
 from vilex.lexicon import ImageLike, VisualLexicon
+from vilex.tokens import counted
 
 
 def reconstruct_at(
@@ -19,10 +20,11 @@ def reconstruct_at(
 
 
 def reconstruction_grid(source: Image.Image, drawn: Mapping[int, Sequence[Image.Image]]) -> Image.Image:
-    """Source | token counts; a row for each sample."""
+    """Source | token counts; a row for each sample, at the drawn pictures' own size within 96 to 512 pixels."""
     samples = max(len(pictures) for pictures in drawn.values())
     rows = [[source if row == 0 else None, *(pictures[row] for pictures in drawn.values())] for row in range(samples)]
-    return grid(rows, ["source", *(f"{count} token{'s' * (count > 1)}" for count in drawn)])
+    own = next(iter(drawn.values()))[0].width
+    return grid(rows, ["source", *(counted(count) for count in drawn)], size=min(max(96, own), 512))
 
 
 def words_row(source: Image.Image, changed: Mapping[str, Image.Image]) -> Image.Image:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vilex.errors import InputError
 from vilex.guidance import Mixture
+from vilex.start import Start
 from vilex.t2i.base import FrozenT2I
 from vilex.t2i.schedule import is_flow
 
@@ -25,12 +26,11 @@ SCHEDULERS = {
     "pndm": "PNDMScheduler",
     "unipc": "UniPCMultistepScheduler",
 }
-
-
 FLOW = {  # what these names mean for a flow model
     "euler": "FlowMatchEulerDiscreteScheduler",
     "heun": "FlowMatchHeunDiscreteScheduler",
 }
+UNSAID = {"clip_sample": False, "skip_prk_steps": True}  # what a configuration of another class says nothing of
 
 
 def make_scheduler(name: str, config: dict[str, Any]) -> Any:
@@ -40,17 +40,19 @@ def make_scheduler(name: str, config: dict[str, Any]) -> Any:
         InputError: no such scheduler.
     """
     flow = is_flow(config)
-    known = {**SCHEDULERS, **(FLOW if flow else {})}
-    scheduler_class = getattr(diffusers, known.get(name, name), None)
+    names = {**SCHEDULERS, **(FLOW if flow else {})}
+    scheduler_class = getattr(diffusers, names.get(name, name), None)
     if scheduler_class is None or not hasattr(scheduler_class, "from_config"):
         raise InputError(f"scheduler '{name}': unknown; use one of {', '.join(SCHEDULERS)}")
-    config = {key: value for key, value in config.items() if key != "_class_name"}
-    if not flow or scheduler_class.__name__.startswith("FlowMatch"):
-        return scheduler_class.from_config(config)
-    if "use_flow_sigmas" not in inspect.signature(scheduler_class.__init__).parameters:
-        raise InputError(f"scheduler '{name}': cannot follow a flow model; use dpm++, unipc, euler or heun")
-    as_flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": config.get("shift", 1.0)}
-    return scheduler_class.from_config({**config, **as_flow})
+    known = inspect.signature(scheduler_class.__init__).parameters
+    if config.get("_class_name") != scheduler_class.__name__:
+        config = UNSAID | config
+    if flow and not scheduler_class.__name__.startswith("FlowMatch"):
+        if "use_flow_sigmas" not in known:
+            raise InputError(f"scheduler '{name}': cannot follow a flow model; use dpm++, unipc, euler or heun")
+        shift = config.get("shift", 1.0)
+        config = config | {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
+    return scheduler_class.from_config({key: value for key, value in config.items() if key in known})
 
 
 @torch.inference_mode()
@@ -62,6 +64,7 @@ def sample(
     acts: Callable[[float], bool],
     seeds: list[int],
     steps: int,
+    start: Start | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Draw B pictures, one seed each; picture i depends on its seed and conditions alone.
@@ -69,23 +72,32 @@ def sample(
     Args:
         guided: conditions and weights where guidance acts; `plain`: where it does not.
         acts: whether guidance acts at a share of the sampling in [0, 1).
+        start: a picture to begin from; noise alone if None.
         on_step: called with the number of each finished step.
     Returns:
         x0 [B, c, h, w].
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    noise = [torch.randn(1, *t2i.latent_shape, generator=generator) for generator in generators]
+    noise = torch.cat([torch.randn(1, *t2i.latent_shape, generator=generator) for generator in generators])
+    noise = noise.to(t2i.device)
     t2i.prepare(scheduler, steps)
-    x_t = torch.cat(noise).to(t2i.device) * getattr(scheduler, "init_noise_sigma", 1.0)  # flow models have none
+    timesteps, first = scheduler.timesteps, 0
+    if start:
+        first = start.first(scheduler, steps)
+        x_t = start.begin(scheduler, noise, timesteps[first])
+    else:
+        x_t = noise * getattr(scheduler, "init_noise_sigma", 1.0)  # flow models have none
     scaled = getattr(scheduler, "scale_model_input", lambda x, t: x)
     extra = {"generator": generators} if _takes_generator(scheduler) else {}
     learned = _takes_variance(scheduler)
-    for i, t in enumerate(scheduler.timesteps):
-        mixture = guided if acts(i / len(scheduler.timesteps)) else plain
+    for i, t in enumerate(timesteps[first:], first):
+        mixture = guided if acts(i / len(timesteps)) else plain
         rows = scaled(x_t, t)[mixture.owner]
         prediction = mixture.combine(t2i.predict(rows, t, mixture.condition), channels=x_t.shape[1])
         prediction = prediction if learned else prediction[:, : x_t.shape[1]]
         x_t = scheduler.step(prediction, t, x_t, **extra, return_dict=False)[0]
+        if start:
+            x_t = start.restore(x_t, scheduler, noise, timesteps[i + 1 :])
         if on_step:
             on_step(i + 1)
     return x_t

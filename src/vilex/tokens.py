@@ -21,6 +21,11 @@ class TokenFile:
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+def counted(count: int) -> str:
+    """A number of tokens as a title: "1 token", "16 tokens"."""
+    return f"{count} token{'s' * (count > 1)}"
+
+
 def save_tokens(path: str | Path, tokens: dict[str, Tensor], provenance: dict[str, dict[str, Any]]) -> None:
     """Write tokens [n, d] by name as safetensors, provenance in the header."""
     plain = {name: value.detach().float().cpu().contiguous() for name, value in tokens.items()}

@@ -4,7 +4,8 @@ What a folder's model_index.json names decides how:
 
     StableDiffusionUpscalePipeline     4 times larger (Stable Diffusion x4 upscaler)
     IFSuperResolutionPipeline          to the model's own size (DeepFloyd IF, second stage)
-    StableDiffusion(XL)Pipeline        resized to the model's own size, then drawn over (image to image)
+    StableDiffusion(XL)Pipeline, StableDiffusionXLImg2ImgPipeline (the refiner of XL)
+                                       resized to the model's own size, then drawn over (image to image)
 
 It reads the prompt's words; image tokens speak to the first model alone.
 """
@@ -23,7 +24,7 @@ from vilex.quiet import quiet_loading
 from vilex.t2i.files import read_json, resolve
 
 FOUR_TIMES, SECOND_STAGE = "StableDiffusionUpscalePipeline", "IFSuperResolutionPipeline"
-OVERDRAWN = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+OVERDRAWN = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline")
 
 
 class Upscaler:

@@ -12,9 +12,9 @@ from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.images import square
 from vilex.lexicon import VisualLexicon
+from vilex.pixels import to_images, to_pixels
 from vilex.prompt import parse
 from vilex.t2i import load_t2i
-from vilex.train.data import to_pixels
 from vilex.train.denoising import DenoisingLoss
 
 
@@ -28,8 +28,6 @@ def drilled(tmp_path_factory, sd_folder):
 
 
 def picture(pixels):
-    from vilex.lexicon import to_images
-
     return to_images(pixels[None])[0].resize((32, 32))
 
 

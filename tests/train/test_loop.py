@@ -11,9 +11,10 @@ from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.images import square
 from vilex.lexicon import VisualLexicon
+from vilex.pixels import to_pixels
 from vilex.t2i.files import fingerprint
 from vilex.train.checkpoint import list_checkpoints
-from vilex.train.data import make_loader, to_pixels
+from vilex.train.data import make_loader
 from vilex.train.loop import Training, train
 
 

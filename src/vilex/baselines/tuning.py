@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vilex.images import square
+from vilex.pixels import to_pixels
 from vilex.t2i.folder import DiffusersT2I
-from vilex.train.data import to_pixels
 
 TEMPLATES = ("a photo of {}", "a picture of {}", "a close photo of {}", "a good photo of {}", "{}")
 

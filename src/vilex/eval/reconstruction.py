@@ -32,9 +32,10 @@ from vilex.eval.tables import to_markdown, write_curves
 from vilex.grid import grid
 from vilex.guidance import Guidance
 from vilex.images import square
-from vilex.lexicon import VisualLexicon, to_images
+from vilex.lexicon import VisualLexicon
+from vilex.pixels import to_images, to_pixels
+from vilex.tokens import counted
 from vilex.train.config import SourceConfig
-from vilex.train.data import to_pixels
 from vilex.train.data.example import Example
 from vilex.train.data.reading import read_all
 from vilex.train.data.sources import Indexed, open_source
@@ -164,9 +165,7 @@ def rows_of(lexicon: VisualLexicon, settings: Reconstruction) -> dict[str, Row]:
         return to_images(lexicon.t2i.decode(lexicon.t2i.encode(pixels.to(lexicon.t2i.device))))
 
     rows = {title: Row(from_caption(i)) for i, title in enumerate(settings.captions)}
-    rows |= {
-        f"{count} token{'s' * (count > 1)}": Row(_from_tokens(lexicon, settings, count)) for count in settings.counts
-    }
+    rows |= {counted(count): Row(_from_tokens(lexicon, settings, count)) for count in settings.counts}
     return {**rows, AUTOENCODER: Row(through_autoencoder)}
 
 

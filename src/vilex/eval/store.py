@@ -30,6 +30,7 @@ def identity_of(lexicon: VisualLexicon, settings: Drawing) -> dict[str, Any]:
         "cfg": settings.cfg,
         "steps": settings.steps,
         "scheduler": settings.scheduler,
+        "dtype": str(lexicon.t2i.dtype).removeprefix("torch."),
     }
 
 

@@ -34,6 +34,7 @@ from vilex.eval.tables import to_markdown, write_trade
 from vilex.grid import grid
 from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
+from vilex.tokens import counted
 
 WORDS = "words alone"
 BASELINES = ("textual-inversion", "dreambooth")
@@ -174,7 +175,7 @@ def rows_of(settings: SubjectSettings) -> list[Row]:
     """
     rows = [Row(WORDS, words_alone(), Guidance(settings.cfg))]
     for count in settings.counts:
-        said = f"{count} token{'s' * (count > 1)}"
+        said = counted(count)
         rows.append(Row(f"{said} alone", encoded(f"<subject:{count}>"), Guidance(settings.cfg)))
         mixed = encoded(f"<subject:{count}> {{}}")
         rows += [Row(f"{said}, TFG {weight:g}", mixed, Guidance(settings.cfg, weight)) for weight in settings.tfg]

@@ -64,6 +64,7 @@ class ImagePrompts:
             return super().__call__(prompt, *args, negative_prompt=negative_prompt, **how)
         if not hasattr(self, "lexicon"):
             raise InputError("the prompt names images; call load_vilex(ENCODER) first")
+        self.lexicon.encoder.to(self._execution_device)
         embeds = self.lexicon.prompt_embeds(
             texts, images, num_tokens=num_tokens, negative=negative_prompt or "", text_free=text_free
         )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vilex.errors import InputError
 from vilex.prompt import Frame
 from vilex.t2i.files import check_safetensors, read_json
+from vilex.t2i.offload import device_of, offload
 from vilex.t2i.schedule import is_flow, set_steps, shift_level
 from vilex.t2i.text import TextEncoder
 
@@ -152,7 +153,7 @@ class DiffusersT2I:
 
     @property
     def device(self) -> torch.device:
-        return self.network.device
+        return device_of(self.network)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -167,7 +168,7 @@ class DiffusersT2I:
         ids = [encoder.frame.ids(text)[:1] for encoder in self.encoders]
         if not all(ids):
             raise InputError(f"expected a word, got {text!r}")
-        return torch.cat([encoder.lookup[i[0]] for encoder, i in zip(self.encoders, ids, strict=True)])
+        return torch.cat([encoder.embed(torch.tensor(i))[0] for encoder, i in zip(self.encoders, ids, strict=True)])
 
     def components(self) -> dict[str, Any]:
         """Modules, tokenizers and scheduler by the names that diffusers' pipelines give them."""
@@ -178,6 +179,13 @@ class DiffusersT2I:
     def to(self, device: str | torch.device) -> "DiffusersT2I":
         for module in self.modules:
             module.to(device)
+        return self
+
+    def offload(self, device: str | torch.device, way: str = "model") -> "DiffusersT2I":
+        """Compute on `device`, wait in main memory; see `vilex.t2i.offload.offload`."""
+        last = ("vae",) if "vae" in self.names else ()
+        others = [name for name in self.names if name not in (self.denoiser, *last)]
+        offload([getattr(self, name) for name in (*others, self.denoiser, *last)], device, way)
         return self
 
     @property
@@ -198,13 +206,14 @@ class DiffusersT2I:
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] in -1..1 -> x0 [B, c, h, w]."""
-        encoded = self.vae.encode(pixels.to(self.dtype))
+        encoded = self.vae.encode(pixels.to(self.vae.dtype))
         x0 = encoded.latents if isinstance(self.vae, AutoencoderTiny) else encoded.latent_dist.mode()
         return (x0 - self._shift) * self.vae.config.scaling_factor
 
     def decode(self, x0: Tensor) -> Tensor:
         """x0 [B, c, h, w] -> pixels [B, 3, H, W], about -1..1."""
-        return self.vae.decode(x0 / self.vae.config.scaling_factor + self._shift, return_dict=False)[0]
+        latents = x0 / self.vae.config.scaling_factor + self._shift
+        return self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
 
     @property
     def _shift(self) -> float:

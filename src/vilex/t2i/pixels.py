@@ -52,5 +52,5 @@ class PixelDiffusion(PixelSpace):
         return Condition(output.last_hidden_state, pooled=output.text_embeds)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        pooled = condition.pooled.to(self.dtype)
-        return self.unet(x_t.to(self.dtype), t, condition.sequence, class_labels=pooled, return_dict=False)[0]
+        sequence, pooled = condition.sequence.to(self.dtype), condition.pooled.to(self.dtype)
+        return self.unet(x_t.to(self.dtype), t, sequence, class_labels=pooled, return_dict=False)[0]

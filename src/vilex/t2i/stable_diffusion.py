@@ -48,4 +48,5 @@ class StableDiffusion(DiffusersT2I):
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         beside = None if condition.image is None else {"ip_hidden_states": [condition.image.to(self.dtype)]}
-        return self.unet(x_t.to(self.dtype), t, condition.sequence, cross_attention_kwargs=beside, return_dict=False)[0]
+        sequence = condition.sequence.to(self.dtype)
+        return self.unet(x_t.to(self.dtype), t, sequence, cross_attention_kwargs=beside, return_dict=False)[0]

@@ -3,10 +3,11 @@
 An image token is a word to both text encoders: its first columns are the first one's, the others the second's.
 Both give their penultimate hidden states; the U-Net also reads the second one's projected [EOS] and six numbers:
 original size, crop and target size, all of them the model's own size without a crop. Where the model says so, a
-prompt of nothing at all is zeros.
+prompt of nothing at all is zeros, and its auto-encoder computes in float32 though its weights be float16.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -57,3 +58,26 @@ class StableDiffusionXL(DiffusersT2I):
         added = {"text_embeds": condition.pooled.to(self.dtype), "time_ids": numbers.expand(len(x_t), -1)}
         sequence = condition.sequence.to(self.dtype)
         return self.unet(x_t.to(self.dtype), t, sequence, added_cond_kwargs=added, return_dict=False)[0]
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        with self._vae_in_range():
+            return super().encode(pixels)
+
+    def decode(self, x0: Tensor) -> Tensor:
+        with self._vae_in_range():
+            return super().decode(x0)
+
+    @contextmanager
+    def _vae_in_range(self) -> Iterator[None]:
+        """Its activations can go past float16's largest number: where its config says so, it computes in float32."""
+        kind = "cpu" if self.device.type == "meta" else self.device.type
+        casts = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) is torch.float16
+        half, spared = self.vae.dtype is torch.float16, self.vae.config.force_upcast
+        if spared and half:
+            self.vae.float()
+        try:
+            with torch.autocast(kind, enabled=False) if spared and casts else nullcontext():
+                yield
+        finally:
+            if spared and half:
+                self.vae.half()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vilex.prompt import Frame, Prompt, compose, inject
+from vilex.t2i.offload import device_of
 
 
 class TextEncoder:
@@ -24,12 +25,17 @@ class TextEncoder:
         self.model, self.native, self.frame = model, native, frame
         self._injected: Tensor | None = None
         if not native:
-            model.get_input_embeddings().register_forward_hook(self._replace)
+            self.table.register_forward_hook(self._replace)
+
+    @property
+    def table(self) -> nn.Module:
+        """The lookup, as a module."""
+        return self.model.get_input_embeddings()
 
     @property
     def lookup(self) -> Tensor:
         """The lookup matrix, [V, d]."""
-        return self.model.get_input_embeddings().weight
+        return self.table.weight
 
     @property
     def width(self) -> int:
@@ -37,7 +43,7 @@ class TextEncoder:
 
     def embed(self, ids: Tensor) -> Tensor:
         """Look words up: ids [B, L] -> embeddings [B, L, d]."""
-        return nn.functional.embedding(ids, self.lookup)
+        return self.table(ids.to(device_of(self.table)))
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]], masked: bool, **how: Any) -> Any:
         """The model's own output for B prompts, and how long each is.
@@ -50,7 +56,7 @@ class TextEncoder:
             Output of the model; [B] on the CPU, positions up to the end of each prompt.
         """
         layouts = [compose(prompt, self.frame) for prompt in prompts]
-        ids = torch.stack([layout.ids for layout in layouts]).to(self.lookup.device)
+        ids = torch.stack([layout.ids for layout in layouts]).to(device_of(self.table))
         lengths = torch.tensor([layout.length for layout in layouts])
         mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long().to(ids.device) if masked else None
         return self(ids, inject(self.embed(ids), layouts, tokens), mask, **how), lengths

@@ -23,6 +23,8 @@ from vilex.train.engine import PRECISION
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import make_optimizer
 
+ASKED = torch.ops.aten._local_scalar_dense.default
+
 
 class LiveBytes(TorchDispatchMode):
     """Adds up the storages made while it is on, as they come and go.
@@ -36,6 +38,8 @@ class LiveBytes(TorchDispatchMode):
         return super().__enter__()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is ASKED and args[0].is_meta and args[0].dtype is torch.bool:
+            return False  # "is nothing padding?", asked by text encoders to save their mask
         result = function(*args, **(kwargs or {}))
         given = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         for leaf in tree_leaves(result):

@@ -52,20 +52,12 @@ def make_plan(config: TrainConfig, processes: int = 1, measure: int = 0, device:
     Args:
         measure: so many real steps are timed on `device`, after one to warm up; 0 for none.
     Raises:
-        InputError: a model's configuration cannot be had, values do not fit together, or the frozen model cannot
-            run on shapes alone.
+        InputError: a model's configuration cannot be had, or values do not fit together.
     """
     config.check()
     t2i, encoder = _shapes(config)
     micro, accumulate = _parts(config, processes)
-    try:
-        memory, flops = count_step(config, t2i, encoder, micro, processes)
-    except RuntimeError as error:
-        if "meta tensors" not in str(error):
-            raise
-        raise InputError(
-            f"{config.model.base}: {type(t2i).__name__} looks at values, not at shapes alone: no plan"
-        ) from None
+    memory, flops = count_step(config, t2i, encoder, micro, processes)
     chances = (torch.arange(10_000) + 0.5) / 10_000
     kept = tail_drop(chances, config.model.num_tokens, config.objective.tail_drop).float().mean().item()
     return Plan(

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vilex.errors import InputError
 from vilex.images import square
+from vilex.pixels import to_pixels
 from vilex.train.config import DataConfig
 from vilex.train.data.example import Example
 from vilex.train.data.order import Batches, Visit
@@ -175,8 +176,3 @@ class _Sample:
     caption: str
     visit: int
     bad: str | None
-
-
-def to_pixels(image: Image.Image) -> Tensor:
-    """RGB to [3, H, W] in -1..1."""
-    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 127.5 - 1

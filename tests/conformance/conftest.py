@@ -1,0 +1,36 @@
+"""Every family, one after the other, and a lexicon that speaks to it."""
+
+import pytest
+import torch
+
+from tests.families import FAMILIES
+from vilex.encoder import ViLexEncoder
+from vilex.lexicon import VisualLexicon
+from vilex.t2i import load_t2i
+
+
+@pytest.fixture(scope="package")
+def folders(tmp_path_factory):
+    """Every family's folder, made when it is first asked for."""
+    made = {}
+
+    def folder(name):
+        if name not in made:
+            made[name] = FAMILIES[name].make(tmp_path_factory.mktemp("family") / name)
+        return made[name]
+
+    return folder
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request, folders):
+    return request.param, folders(request.param)
+
+
+@pytest.fixture
+def lexicon(family, tower_folder):
+    t2i = load_t2i(family[1])
+    torch.manual_seed(5)
+    encoder = ViLexEncoder.from_tower(str(tower_folder), width=t2i.width, num_tokens=8, blocks=1, heads=1)
+    encoder.pooler.match_vocabulary(*t2i.lookups)
+    return VisualLexicon(encoder, t2i)

@@ -1,0 +1,74 @@
+"""Every family's diffusers pipeline that reads images in its prompts."""
+
+from pathlib import Path
+
+import accelerate
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+import vilex.pipelines
+from tests.conformance.common import same
+from tests.families import FAMILIES
+from vilex.guidance import Guidance
+
+FILES = Path(vilex.pipelines.__file__).parent
+
+
+@pytest.fixture
+def custom(family, lexicon, tmp_path):
+    """The family's custom pipeline, and an encoder's folder for it."""
+    name, folder = family
+    if not FAMILIES[name].cfg:
+        pytest.skip("diffusers has no pipeline of this family")
+    lexicon.encoder.save_pretrained(tmp_path / "encoder")
+    file = FILES / f"{type(lexicon.t2i).__module__.split('.')[-1]}.py"
+    pipeline = DiffusionPipeline.from_pretrained(
+        folder, custom_pipeline=str(file), trust_remote_code=True, **dict.fromkeys(FAMILIES[name].absent)
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline, tmp_path / "encoder"
+
+
+def draw(pipeline, name, lexicon, picture, **how):
+    arguments = {key: value for key, value in FAMILIES[name].cfg(2.5).items() if key != "negative_prompt"}
+    return pipeline(
+        "<cat:4> in snow", {"cat": picture}, **arguments, **how, num_inference_steps=3,
+        height=lexicon.t2i.image_size, width=lexicon.t2i.image_size, generator=torch.Generator().manual_seed(2),
+    ).images[0]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text_free", "guidance"), [(False, Guidance(2.5)), (True, Guidance(1.0, 2.5))])
+def test_it_draws_the_lexicons_picture(family, lexicon, custom, pictures, text_free, guidance):
+    pipeline, encoder = custom
+    expected = lexicon.generate(
+        "<cat:4> in snow", {"cat": pictures[0]}, guidance=guidance, steps=3, seed=2,
+        scheduler=FAMILIES[family[0]].scheduler,
+    )[0]  # fmt: skip
+    drawn = draw(pipeline.load_vilex(encoder), family[0], lexicon, pictures[0], text_free=text_free)
+    assert same(drawn, expected)
+
+
+@pytest.fixture
+def _cpu_without_a_number(monkeypatch):
+    """diffusers asks for "cpu:0", which accelerate's layer hooks never find to be "cpu"."""
+    real = accelerate.cpu_offload
+    monkeypatch.setattr(accelerate, "cpu_offload", lambda module, device, **how: real(module, "cpu", **how))
+
+
+@pytest.mark.usefixtures("_cpu_without_a_number")
+@pytest.mark.parametrize("way", ["enable_model_cpu_offload", "enable_sequential_cpu_offload"])
+@pytest.mark.parametrize("first", ["offload", "load_vilex"])
+def test_parts_that_wait_elsewhere(family, lexicon, custom, pictures, way, first):
+    pipeline, encoder = custom
+    expected = draw(pipeline.load_vilex(encoder), family[0], lexicon, pictures[0])
+    if first == "load_vilex":
+        getattr(pipeline, way)(device="cpu")
+    else:
+        del pipeline.lexicon
+        getattr(pipeline, way)(device="cpu")
+        pipeline.load_vilex(encoder)
+    for _ in range(2):
+        assert same(draw(pipeline, family[0], lexicon, pictures[0]), expected, most=0)
+    waiting = next(pipeline.components[lexicon.t2i.denoiser].parameters())
+    assert waiting.is_meta == ("sequential" in way)
