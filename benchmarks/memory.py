@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.plain import PlainLoop
 from benchmarks.training import new_plain_loop, new_training, our_step, plain_step
 from tests import shapes
+from vilex.footprint import LiveBytes, fused_attention
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import TrainConfig
-from vilex.train.cost import LiveBytes, fused_attention
 from vilex.train.models import encoder_shape
 from vilex.train.plan import make_plan
 from vilex.train.toml import load_toml

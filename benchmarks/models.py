@@ -1,8 +1,8 @@
 """`python -m benchmarks.models [-o docs/models.md]`: what each supported base model is and takes, by arithmetic.
 
-Sizes are counted on the published configurations' shapes, without weights; training memory is what
-`vilex train --plan` counts for one image at a time with SigLIP So400m/14, AdamW, bf16 autocast, the frozen model
-in bfloat16 and activations made again in the backward pass.
+Sizes are counted on the published configurations' shapes, without weights; drawing is `vilex.footprint.drawing`,
+training memory what `vilex train --plan` counts for one image at a time with SigLIP So400m/14, AdamW, bf16 autocast,
+the frozen model in bfloat16 and activations made again in the backward pass.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from tests import shapes
-from vilex.errors import InputError
+from vilex.footprint import drawing
 from vilex.t2i import FAMILIES, shape_of
 from vilex.train.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from vilex.train.plan import make_plan
@@ -25,9 +25,10 @@ Families are recognised by `_class_name` in a pipeline folder's model_index.json
 
     python -m benchmarks.models -o docs/models.md
 
-Weights: all frozen parts in bfloat16, what drawing needs at least. Training: a device's peak for one image at a time
-(`vilex train --plan`: SigLIP So400m/14, AdamW, autocast, activations made again in the backward pass). Both are
-counted on the published shapes.
+Drawing: a device's peak in bfloat16 for one picture with classifier-free guidance, with all frozen parts there, and
+with one part at a time (`--offload model`). Training: its peak for one image at a time (`vilex train --plan`: SigLIP
+So400m/14, AdamW, autocast, activations made again in the backward pass). All are counted on the published shapes;
+workspaces of convolutions come on top.
 
 """
 
@@ -51,30 +52,24 @@ def families_table() -> str:
 
 def models_table() -> str:
     """The published models whose shapes are at hand."""
-    titles = ["model", "pixels", "prediction", "token width", "denoiser", "text encoders", "weights", "training"]
+    titles = [
+        "model", "pixels", "prediction", "token width", "denoiser", "text encoders", "drawing", "offloaded", "training"
+    ]  # fmt: skip
     lines = ["| " + " | ".join(titles) + " |", "| --- " + "| ---: " * (len(titles) - 1) + "|"]
     for name, make in shapes.PUBLISHED.items():
         with tempfile.TemporaryDirectory() as folder:
             base = make(Path(folder) / "base")
             tower = shapes.tower(Path(folder) / "tower", TOWER)
             t2i = shape_of(base, torch.bfloat16)
-            peak = peak_of(training(base, tower, t2i.width))
-        weights = 2 * sum(t2i.sizes.values())
+            peak = make_plan(training(base, tower, t2i.width)).peak
+        drawn = drawing(t2i)
         cells = [
             name, t2i.image_size, t2i.prediction_type, t2i.width,
             f"{t2i.sizes['denoiser'] / 1e9:.2f} B", f"{t2i.sizes['text encoder'] / 1e9:.2f} B",
-            f"{weights / 2**30:.1f} GB", peak,
+            *(f"{size / 2**30:.1f} GB" for size in (drawn.resident, drawn.offloaded, peak)),
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
-
-
-def peak_of(config: TrainConfig) -> str:
-    """A device's peak memory in training; some denoisers cannot run on shapes alone."""
-    try:
-        return f"{make_plan(config).peak / 2**30:.1f} GB"
-    except InputError:
-        return "not counted"
 
 
 def training(base: Path, tower: Path, width: int) -> TrainConfig:

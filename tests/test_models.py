@@ -4,7 +4,9 @@ import pytest
 
 from benchmarks.models import families_table
 from tests import shapes
-from vilex.t2i import FAMILIES, shape_of
+from vilex.footprint import drawing
+from vilex.lexicon import EMBEDDED
+from vilex.t2i import FAMILIES, load_t2i, shape_of
 
 SIZES = {  # as published
     "stable-diffusion-v1-5/stable-diffusion-v1-5": 859_520_964,
@@ -24,6 +26,13 @@ def test_published_denoisers(name, tmp_path):
         assert size == SIZES[name]
     else:
         assert size == pytest.approx(ROUND[name], rel=0.01)
+
+
+def test_drawing_on_shapes_takes_what_it_takes_on_numbers():
+    base = EMBEDDED["nano"] / "t2i"
+    counted, real = drawing(shape_of(base)), drawing(load_t2i(base))
+    assert counted.weights == real.weights and counted.activations == pytest.approx(real.activations, rel=0.05)
+    assert counted.offloaded < counted.resident < sum(real.weights.values()) + sum(real.activations.values())
 
 
 def test_every_family_is_in_the_table():

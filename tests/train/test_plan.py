@@ -10,10 +10,10 @@ from tests import shapes
 from vilex.cli import app
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
+from vilex.footprint import LiveBytes
 from vilex.t2i import load_t2i
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
-from vilex.train.cost import LiveBytes
 from vilex.train.loop import train
 from vilex.train.models import encoder_shape
 from vilex.train.plan import describe, make_plan, remedies

@@ -1,20 +1,16 @@
 """What a training step costs: bytes and FLOPs on shapes alone, seconds on random weights of those shapes.
 
-On the meta device the very step that training takes runs without data, while every storage that it makes
-and frees is added up.
+On the meta device the very step that training takes runs without data; see `vilex.footprint`.
 """
 
 import time
-import weakref
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from vilex.encoder import ViLexEncoder
+from vilex.footprint import LiveBytes, bytes_of, fused_attention
 from vilex.t2i import speaking
 from vilex.t2i.folder import DiffusersT2I
 from vilex.train.config import TrainConfig
@@ -22,42 +18,6 @@ from vilex.train.data import Batch
 from vilex.train.engine import PRECISION
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import make_optimizer
-
-ASKED = torch.ops.aten._local_scalar_dense.default
-
-
-class LiveBytes(TorchDispatchMode):
-    """Adds up the storages made while it is on, as they come and go.
-
-    Attributes:
-        live, peak: bytes, now and at most.
-    """
-
-    def __enter__(self):
-        self.live, self.peak, self.known = 0, 0, weakref.WeakSet()
-        return super().__enter__()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function is ASKED and args[0].is_meta and args[0].dtype is torch.bool:
-            return False  # "is nothing padding?", asked by text encoders to save their mask
-        result = function(*args, **(kwargs or {}))
-        given = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                storage = leaf.untyped_storage()
-                if id(storage) not in given and storage not in self.known:
-                    self._count(storage)
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        size = storage.nbytes()
-        self.known.add(storage)
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._free, size)
-
-    def _free(self, size: int) -> None:
-        self.live -= size
 
 
 def count_step(
@@ -77,8 +37,8 @@ def count_step(
     optimizer.step()
     held = [leaf for state in optimizer.state.values() for leaf in state.values() if isinstance(leaf, Tensor)]
     memory = {
-        "frozen weights": sum(_bytes(module) for module in t2i.modules),
-        "trained weights": _bytes(encoder) // shards,
+        "frozen weights": sum(bytes_of(module) for module in t2i.modules),
+        "trained weights": bytes_of(encoder) // shards,
         "gradients": gradients // shards,
         "optimiser": sum(leaf.numel() * leaf.element_size() for leaf in held) // shards,
         "average": (gradients if config.optim.ema_decay else 0) // shards,
@@ -105,17 +65,6 @@ def _forward_backward(config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEnco
     with torch.autocast(kind, precision, enabled=precision is not None):
         loss, _ = objective(encoder, config.model.num_tokens, batch)
     loss.backward()
-
-
-def fused_attention():
-    """Attention that never holds its matrix, as GPUs compute it; shapes alone would take the plain one."""
-    return patch("torch.nn.functional.scaled_dot_product_attention", _attend)
-
-
-def _attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **_) -> Tensor:
-    attend = torch.ops.aten._scaled_dot_product_efficient_attention
-    kept = torch.is_grad_enabled()
-    return attend(query, key, value, attn_mask, kept, dropout_p, is_causal, scale=scale)[0]
 
 
 def time_step(
@@ -161,7 +110,3 @@ def _now(device: str) -> float:
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def _bytes(module: nn.Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))

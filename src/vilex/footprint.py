@@ -1,0 +1,112 @@
+"""How much memory a model takes, on shapes alone: every storage that it makes and frees is added up."""
+
+import weakref
+from contextlib import nullcontext
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from vilex.prompt import Prompt
+from vilex.t2i.folder import DiffusersT2I
+
+ASKED = torch.ops.aten._local_scalar_dense.default
+
+
+class LiveBytes(TorchDispatchMode):
+    """Adds up the storages made while it is on, as they come and go.
+
+    Attributes:
+        live, peak: bytes, now and at most.
+    """
+
+    def __enter__(self):
+        self.live, self.peak, self.known = 0, 0, weakref.WeakSet()
+        return super().__enter__()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is ASKED and args[0].is_meta and args[0].dtype is torch.bool:
+            return False  # "is nothing padding?", asked by text encoders to save their mask
+        result = function(*args, **(kwargs or {}))
+        given = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                if id(storage) not in given and storage not in self.known:
+                    self._count(storage)
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        size = storage.nbytes()
+        self.known.add(storage)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.live -= size
+
+
+def fused_attention():
+    """Attention that never holds its matrix, as GPUs compute it; shapes alone would take the plain one."""
+    return patch("torch.nn.functional.scaled_dot_product_attention", _attend)
+
+
+def _attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **_) -> Tensor:
+    attend = torch.ops.aten._scaled_dot_product_efficient_attention
+    kept = torch.is_grad_enabled()
+    return attend(query, key, value, attn_mask, kept, dropout_p, is_causal, scale=scale)[0]
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Of a module's parameters and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Bytes that drawing one picture takes.
+
+    Attributes:
+        weights: of each part.
+        activations: most at once while a part works; of the text encoders, while all of them read.
+    """
+
+    weights: dict[str, int]
+    activations: dict[str, int]
+
+    @property
+    def resident(self) -> int:
+        """With all parts on the device."""
+        return sum(self.weights.values()) + max(self.activations.values())
+
+    @property
+    def offloaded(self) -> int:
+        """With the part on the device that works (`offload="model"`)."""
+        return max(self.weights[name] + self.activations[name] for name in self.weights)
+
+
+@torch.no_grad()
+def drawing(t2i: DiffusersT2I, rows: int = 2) -> Drawing:
+    """What drawing takes, less the workspaces of convolutions.
+
+    Args:
+        t2i: a shape on the meta device; or a real model, which then works.
+        rows: conditions in a step's batch, 2 for classifier-free guidance.
+    """
+    noise = torch.zeros(rows, *t2i.latent_shape, device=t2i.device)
+    with fused_attention() if noise.is_meta else nullcontext():
+        with LiveBytes() as reading:
+            condition = t2i.read([Prompt(("a photo",))] * rows, [{}] * rows)
+        with LiveBytes() as denoising:
+            t2i.predict(noise, torch.zeros((), device=t2i.device), condition)
+        with LiveBytes() as decoding:
+            t2i.decode(noise[:1])
+    stages = {t2i.denoiser: denoising.peak, "vae": decoding.peak}
+    return Drawing(
+        {name: bytes_of(getattr(t2i, name)) for name in t2i.names},
+        {name: stages.get(name, reading.peak) for name in t2i.names},
+    )
