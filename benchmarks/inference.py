@@ -3,9 +3,10 @@
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
+from vilex.encoder import EMBEDDED
 from vilex.encoder.towers import patches_of
 from vilex.guidance import Guidance
-from vilex.lexicon import EMBEDDED, VisualLexicon
+from vilex.lexicon import VisualLexicon
 
 IMAGES = 32
 

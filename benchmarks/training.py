@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 
 from benchmarks.plain import PlainLoop
-from vilex.encoder import ViLexEncoder
-from vilex.lexicon import EMBEDDED
+from vilex.encoder import EMBEDDED, ViLexEncoder
 from vilex.prompt import Prompt, Slot, compose, inject
 from vilex.t2i import Condition, load_t2i
 from vilex.train.config import DataConfig, TrainConfig

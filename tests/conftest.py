@@ -9,9 +9,9 @@ from PIL import Image
 
 from tests import tiny
 from vilex.encoder import ViLexEncoder
+from vilex.files import fingerprint
 from vilex.lexicon import VisualLexicon
 from vilex.t2i import load_t2i
-from vilex.t2i.files import fingerprint
 from vilex.train.config import TrainConfig
 from vilex.train.toml import build
 

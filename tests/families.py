@@ -1,6 +1,8 @@
 """Tiny random models of every family, built from the real classes and saved in their real formats."""
 
+import io
 import json
+import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from diffusers import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
+from sentencepiece import SentencePieceTrainer
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -73,9 +76,9 @@ def t5_words() -> T5TokenizerFast:
     return T5TokenizerFast(vocab=[(piece, -float(i)) for i, piece in enumerate(pieces)], extra_ids=0)
 
 
-def t5(width: int = 32):
+def t5(width: int = 32, words: T5TokenizerFast | None = None):
     """A T5 encoder and its tokenizer."""
-    words = t5_words()
+    words = words or t5_words()
     model = T5EncoderModel(
         T5Config(vocab_size=len(words), d_model=width, d_kv=8, d_ff=64, num_layers=2, num_heads=4, is_gated_act=True)
     )
@@ -149,7 +152,8 @@ def flux(folder: Path) -> Path:
 
 def deepfloyd_if(folder: Path) -> Path:
     torch.manual_seed(14)
-    text_encoder, words = t5(width=32)
+    words = sentencepiece_words(folder / "tokenizer")
+    text_encoder, _ = t5(width=32, words=words)
     unet = UNet2DConditionModel(
         sample_size=16, in_channels=3, out_channels=6, block_out_channels=(16, 32), layers_per_block=1,
         down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
@@ -166,7 +170,24 @@ def deepfloyd_if(folder: Path) -> Path:
         words, text_encoder, unet, scheduler, safety_checker=None, feature_extractor=None, watermarker=None,
         requires_safety_checker=False,
     ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+    (folder / "tokenizer" / "tokenizer.json").unlink()
     return folder
+
+
+def sentencepiece_words(folder: Path) -> T5TokenizerFast:
+    """A T5 tokenizer as DeepFloyd IF publishes it: `folder`/spiece.model and settings, no tokenizer.json."""
+    folder.mkdir(parents=True)
+    letters = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([*tiny.WORDS, *string.ascii_lowercase] * 20), model_writer=letters, vocab_size=64,
+        hard_vocab_limit=False,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, user_defined_symbols=[f"\u2581{word}" for word in tiny.WORDS],
+        minloglevel=2,
+    )  # fmt: skip
+    (folder / "spiece.model").write_bytes(letters.getvalue())
+    settings = {"tokenizer_class": "T5Tokenizer", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"extra_ids": 0, "model_max_length": 512}))
+    return T5TokenizerFast.from_pretrained(folder)
 
 
 def pixel_diffusion(folder: Path) -> Path:

@@ -6,11 +6,11 @@ from diffusers import DPMSolverMultistepScheduler as DPMSolver
 
 from vilex.encoder import ViLexConfig, ViLexEncoder
 from vilex.errors import InputError
+from vilex.files import fingerprint
 from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
 from vilex.sample import make_scheduler
 from vilex.t2i import load_t2i
-from vilex.t2i.files import fingerprint
 
 PROMPT = "a photo of the cat in snow"
 BY_NAME = {"dpm++": DPMSolver, "ddim": DDIMScheduler, "euler": EulerDiscreteScheduler}

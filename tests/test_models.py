@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks.models import families_table
 from tests import shapes
+from vilex.encoder import EMBEDDED
 from vilex.footprint import drawing
-from vilex.lexicon import EMBEDDED
 from vilex.t2i import FAMILIES, load_t2i, shape_of
 
 SIZES = {  # as published

@@ -2,14 +2,15 @@ import json
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from typer.testing import CliRunner
 
 from vilex.cli import app
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.export import export_encoder
+from vilex.files import resolve
 from vilex.publish import push, write_card
-from vilex.t2i.files import resolve
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
@@ -94,3 +95,46 @@ def test_a_hub_id_may_name_a_revision(monkeypatch, tmp_path):
     assert resolve("someone/base@fp16") == tmp_path and asked == {"name": "someone/base", "revision": "fp16"}
     resolve("someone/base")
     assert asked["revision"] is None
+
+
+XL = """model_index.json sd_xl_base_1.0.safetensors sd_xl_offset_example-lora_1.0.safetensors
+    scheduler/scheduler_config.json tokenizer/merges.txt tokenizer/vocab.json tokenizer_2/merges.txt
+    text_encoder/config.json text_encoder/model.safetensors text_encoder/model.fp16.safetensors
+    text_encoder/flax_model.msgpack text_encoder_2/model.safetensors text_encoder_2/model.onnx
+    unet/config.json unet/diffusion_pytorch_model.safetensors unet/diffusion_pytorch_model.fp16.safetensors
+    unet/openvino_model.bin vae/diffusion_pytorch_model.safetensors vae_1_0/diffusion_pytorch_model.safetensors"""
+THREE = """model_index.json sd3_medium.safetensors text_encoders/clip_g.safetensors tokenizer_3/spiece.model
+    text_encoder_3/model-00001-of-00002.safetensors text_encoder_3/model-00002-of-00002.safetensors
+    text_encoder_3/model.fp16-00001-of-00002.safetensors text_encoder_3/model.safetensors.index.json
+    transformer/diffusion_pytorch_model.safetensors safety_checker/model.safetensors"""
+ENCODER = "config.json model.safetensors pytorch_model.bin t2i/unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("files", "parts", "weights"),
+    [
+        (XL, ["text_encoder", "text_encoder_2", "unet", "vae"], """text_encoder/model.safetensors
+            text_encoder_2/model.safetensors unet/diffusion_pytorch_model.safetensors
+            vae/diffusion_pytorch_model.safetensors"""),
+        (THREE, ["text_encoder_3", "transformer", "safety_checker"], """text_encoder_3/model-00001-of-00002.safetensors
+            text_encoder_3/model-00002-of-00002.safetensors transformer/diffusion_pytorch_model.safetensors"""),
+        (ENCODER, [], "model.safetensors t2i/unet/diffusion_pytorch_model.safetensors"),
+    ],
+)  # fmt: skip
+def test_of_a_repository_only_what_is_used_is_fetched(files, parts, weights, monkeypatch, tmp_path):
+    fetched = set()
+    if parts:
+        (tmp_path / "model_index.json").write_text(
+            json.dumps({"_class_name": "X", **{part: ["a", "B"] for part in parts}})
+        )
+
+    def download(name, revision, allow_patterns):
+        fetched.update(filter_repo_objects(files.split(), allow_patterns=allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    resolve("someone/base", weights=False)
+    assert fetched == {name for name in files.split() if name.endswith((".json", ".txt", ".model"))}
+    fetched.clear()
+    resolve("someone/base")
+    assert {name for name in fetched if name.endswith(".safetensors")} == set(weights.split())

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from vilex.errors import InputError
+from vilex.files import check_fingerprint, fingerprint, resolve
 from vilex.t2i import Condition, load_t2i
-from vilex.t2i.files import check_fingerprint, fingerprint, resolve
 
 
 @pytest.mark.parametrize("version", [1, 2])

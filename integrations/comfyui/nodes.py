@@ -11,11 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vilex.encoder import ViLexEncoder
+from vilex.encoder import ViLexEncoder, load_encoder
 from vilex.errors import InputError
-from vilex.lexicon import EMBEDDED
 from vilex.prompt import Slot, parse
-from vilex.t2i.files import check_safetensors, resolve
 
 WIDTHS = {"l": 768, "g": 1280, "h": 1024, "t5xxl": 4096}  # ComfyUI's names of text encoders, in a token's order
 CATEGORY = "vilex"
@@ -31,9 +29,7 @@ class LoadViLex:
         return {"required": {"encoder": ("STRING", {"default": "run/encoder"})}}
 
     def load(self, encoder: str) -> tuple[ViLexEncoder]:
-        folder = resolve(EMBEDDED.get(encoder, encoder))
-        check_safetensors(folder)
-        return (ViLexEncoder.from_pretrained(folder, use_safetensors=True).eval(),)
+        return (load_encoder(encoder),)
 
 
 class EncodeImage:
@@ -50,7 +46,7 @@ class EncodeImage:
     def encode(self, vilex: ViLexEncoder, image: torch.Tensor, tokens: int) -> tuple[torch.Tensor]:
         """image: [B, H, W, 3] in 0..1 -> [tokens, d]."""
         pixels = (image[0].clamp(0, 1).cpu().numpy() * 255).round().astype(np.uint8)
-        return (vilex(vilex.preprocess([Image.fromarray(pixels)]), tokens).tokens[0],)
+        return (vilex.encode([Image.fromarray(pixels)], tokens)[0],)
 
 
 class ComposePrompt:

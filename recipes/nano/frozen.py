@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vilex.lexicon import EMBEDDED
+from vilex.encoder import EMBEDDED
 
 
 def frozen_model(out: Path) -> Path:

@@ -19,11 +19,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vilex.encoder import ViLexEncoder
+from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
 from vilex.errors import InputError
-from vilex.lexicon import EMBEDDED
-from vilex.quiet import quiet_loading
-from vilex.t2i.files import check_safetensors, resolve, weights_hash
+from vilex.files import weights_hash
 from vilex.train.config import SourceConfig
 from vilex.train.data.example import Example
 from vilex.train.data.reading import parts_of, read_part
@@ -108,9 +106,7 @@ class Worker:
     """An encoder on one device, which makes one token shard after another."""
 
     def __init__(self, job: Job, origin: dict[str, Any], device: str):
-        with quiet_loading():
-            encoder = ViLexEncoder.from_pretrained(_folder(job), use_safetensors=True, dtype=torch.float32)
-        self.encoder, self.job, self.origin = encoder.to(device).eval(), job, origin
+        self.encoder, self.job, self.origin = load_encoder(job.model).to(device), job, origin
         self.source = open_source(job.source)
         self.parts = parts_of(self.source, job.rows)
 
@@ -206,17 +202,11 @@ def _is_done(path: Path, origin: dict[str, Any]) -> bool:
 
 def _origin(job: Job) -> dict[str, Any]:
     return {
-        "encoder_sha256": weights_hash(_folder(job)),
+        "encoder_sha256": weights_hash(encoder_folder(job.model)),
         "num_tokens": job.num_tokens,
         "data": job.source.path,
         "rows": job.rows,
     }
-
-
-def _folder(job: Job) -> Path:
-    folder = resolve(EMBEDDED.get(job.model, job.model))
-    check_safetensors(folder)
-    return folder
 
 
 def _shard_path(job: Job, number: int) -> Path:

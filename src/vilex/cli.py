@@ -53,7 +53,6 @@ def encode(
     ] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens an image; all by default.")] = None,
     model: Model = "nano",
-    t2i: Base = None,
     device: Device = "cpu",
     processes: Annotated[
         int | None, typer.Option(min=1, help="With --data: processes; by default 1, or one a GPU; on Ray one a device.")
@@ -65,6 +64,8 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Turn images into tokens, kept as safetensors with their provenance."""
+    from vilex.encoder import encoder_folder, load_encoder
+    from vilex.files import weights_hash
     from vilex.images import file_hash, load_each
     from vilex.tokens import save_tokens
 
@@ -75,18 +76,18 @@ def encode(
         return
     out = out or Path("tokens.safetensors")
     found = [path for path in images if path.is_file()]
-    lexicon = load_lexicon(model, t2i, device, quiet or as_json) if found else None
+    encoder = load_encoder(model).to(device) if found else None
     tokens_by_path, refused = {}, []
     with progress_bar("encoding", quiet or as_json) as on_step:
         for start in range(0, len(images), ENCODE_BATCH):
             good, bad = load_each(images[start : start + ENCODE_BATCH])
             refused += bad
             if good:
-                tokens_by_path |= dict(zip(good, lexicon.encode(list(good.values()), tokens), strict=True))
+                tokens_by_path |= dict(zip(good, encoder.encode(list(good.values()), tokens), strict=True))
             on_step(min(start + ENCODE_BATCH, len(images)), len(images))
     if tokens_by_path:
         names = dict(zip(_unique_names(list(tokens_by_path)), tokens_by_path, strict=True))
-        origin = {"model": model, "encoder_sha256": lexicon.encoder_sha256}
+        origin = {"model": model, "encoder_sha256": weights_hash(encoder_folder(model))}
         provenance = {name: {**origin, "file": path.name, "sha256": file_hash(path)} for name, path in names.items()}
         _make_parent(out)
         save_tokens(out, {name: tokens_by_path[path] for name, path in names.items()}, provenance)

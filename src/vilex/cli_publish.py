@@ -18,19 +18,15 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write tower and pooler as one file that needs no vilex: pixels in, tokens out."""
-    from vilex.encoder import ViLexEncoder
+    from vilex.encoder import load_encoder
     from vilex.export import SUFFIX, export_encoder
-    from vilex.lexicon import EMBEDDED
     from vilex.quiet import quiet_loading
-    from vilex.t2i.files import check_safetensors, resolve
 
     kind = next((kind for kind, suffix in SUFFIX.items() if out.suffix == suffix), None)
     if kind is None:
         raise InputError(f"-o {out}: expected a name that ends in {' or '.join(SUFFIX.values())}")
-    folder = resolve(EMBEDDED.get(model, model))
-    check_safetensors(folder)
+    encoder = load_encoder(model)
     with quiet_loading():
-        encoder = ViLexEncoder.from_pretrained(folder, use_safetensors=True)
         about = export_encoder(encoder, out, kind)
     shape = about["output"]["tokens"][1:]
     text = f"{shape[0]} x {shape[1]} tokens, equal to {about['difference']:.1g} -> {out}"

@@ -9,19 +9,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vilex.encoder import ViLexEncoder
+from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
 from vilex.errors import InputError
+from vilex.files import check_fingerprint, resolve, weights_hash
 from vilex.guidance import PLAIN, Branch, Guidance, Mixture
-from vilex.images import load_image, to_rgb
+from vilex.images import load_image
 from vilex.pixels import to_images
 from vilex.prompt import Prompt, parse, set_budgets
 from vilex.quiet import quiet_loading
 from vilex.sample import make_scheduler, sample
 from vilex.start import start_from
 from vilex.t2i import FrozenT2I, load_t2i, speaking
-from vilex.t2i.files import check_fingerprint, read_encoder_config, resolve, weights_hash
 
-EMBEDDED = {"nano": Path(__file__).parent / "models" / "nano"}
 Pipeline = TypeVar("Pipeline")
 ImageLike = str | Path | Image.Image | Tensor
 
@@ -63,13 +62,11 @@ class VisualLexicon:
         Raises:
             InputError: something is missing, damaged or does not fit; the line names it.
         """
-        folder = resolve(EMBEDDED.get(str(name), name))
-        config = read_encoder_config(folder)
-        base = t2i or config["base_model"]
+        folder, encoder = encoder_folder(name), load_encoder(name)
+        base = t2i or encoder.config.base_model
         base_folder = folder / base if t2i is None and (folder / base).is_dir() else resolve(base)
-        check_fingerprint(base_folder, config.get("base_sha256", {}))
+        check_fingerprint(base_folder, encoder.config.base_sha256)
         with quiet_loading():
-            encoder = ViLexEncoder.from_pretrained(folder, use_safetensors=True)
             frozen = load_t2i(base_folder, dtype)
         lexicon = cls(encoder.to(device, dtype), frozen.offload(device, offload) if offload else frozen.to(device))
         lexicon.encoder_sha256 = weights_hash(folder)
@@ -98,12 +95,10 @@ class VisualLexicon:
             "training": config.training,
         }
 
-    @torch.no_grad()
     def encode(self, images: Sequence[ImageLike], num_tokens: int | None = None) -> Tensor:
         """Images (paths or PIL) to their first `num_tokens` tokens, [B, num_tokens, d]; all n by default."""
         opened = [image if isinstance(image, Image.Image) else load_image(image) for image in images]
-        pixel_values = self.encoder.preprocess([to_rgb(image) for image in opened])
-        return self.encoder(pixel_values, num_tokens).tokens
+        return self.encoder.encode(opened, num_tokens)
 
     def reconstruct(
         self, images: Sequence[ImageLike], num_tokens: int | None = None, num_images: int = 1, **settings: Any

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vilex.encoder import ViLexConfig
 from vilex.errors import InputError
-from vilex.t2i.files import read_encoder_config
+from vilex.files import read_encoder_config
 
 CARD = """\
 ---

@@ -19,9 +19,9 @@ from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 from PIL import Image
 
 from vilex.errors import InputError
+from vilex.files import read_json, resolve
 from vilex.prompt import parse
 from vilex.quiet import quiet_loading
-from vilex.t2i.files import read_json, resolve
 
 FOUR_TIMES, SECOND_STAGE = "StableDiffusionUpscalePipeline", "IFSuperResolutionPipeline"
 OVERDRAWN = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline")

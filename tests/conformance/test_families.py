@@ -1,6 +1,7 @@
 """One conformance suite for all families, on tiny random models in their real formats."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -213,3 +214,10 @@ def test_prompt_embeds_go_into_diffusers_own_pipeline(family, lexicon):
         ).images[0]  # fmt: skip
         how = {"seed": 7, "steps": 2, "scheduler": FAMILIES[name].scheduler, "negative": "red"}
         assert same(lexicon.generate("<v:2> in snow", tokens, guidance=guidance, **how)[0], expected)
+
+
+def test_a_tokenizer_without_its_words_is_named(folders, tmp_path):
+    folder = shutil.copytree(folders("if"), tmp_path / "if")
+    (folder / "tokenizer" / "spiece.model").unlink()
+    with pytest.raises(InputError, match=r"tokenizer: knows \d+ words of the text encoder's \d+; a file is missing"):
+        load_t2i(folder)

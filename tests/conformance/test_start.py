@@ -141,7 +141,7 @@ def test_a_batch_starts_as_one_by_one(family, lexicon, pictures):
 
 def test_starts_that_cannot_be_are_named(lexicon, pictures):
     picture = pictures[2]
-    with pytest.raises(InputError, match=r"strength 0.01: expected 0.25 \(one of 4 steps\\) to 1"):
+    with pytest.raises(InputError, match=r"strength 0.01: expected 0.25 \(one of 4 steps\) to 1"):
         lexicon.generate("cat", start=picture, strength=0.01, steps=4)
     with pytest.raises(InputError, match=r"strength 1.5: expected"):
         lexicon.generate("cat", start=picture, strength=1.5, steps=4)

@@ -9,10 +9,10 @@ from tests import tiny
 from tests.runs import losses, same, weights
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
+from vilex.files import fingerprint
 from vilex.images import square
 from vilex.lexicon import VisualLexicon
 from vilex.pixels import to_pixels
-from vilex.t2i.files import fingerprint
 from vilex.train.checkpoint import list_checkpoints
 from vilex.train.data import make_loader
 from vilex.train.loop import Training, train

@@ -1,5 +1,6 @@
 """ViLexEncoder: tower and pooler as one transformers model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ from vilex.encoder.towers import (
 )
 from vilex.encoder.words import WordPooler
 from vilex.errors import InputError
-from vilex.images import square
+from vilex.images import square, to_rgb
 
 
 @dataclass
@@ -84,6 +85,11 @@ class ViLexEncoder(PreTrainedModel):
         patches = patches_of(self.tower, pixel_values)
         tokens = self.pooler(patches, num_tokens) if noise is None else self.pooler(patches, num_tokens, noise)
         return ViLexOutput(tokens=tokens, patches=patches)
+
+    @torch.no_grad()
+    def encode(self, images: Sequence[Image.Image], num_tokens: int | None = None) -> Tensor:
+        """Pictures of any size and mode to their first `num_tokens` tokens, [B, num_tokens, d]; all n by default."""
+        return self(self.preprocess([to_rgb(image) for image in images]), num_tokens).tokens
 
     def preprocess(self, images: list[Image.Image]) -> Tensor:
         """RGB images to [B, 3, S, S]: centre crop, bicubic to S, normalise by the config's mean and std."""

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vilex.errors import InputError
+from vilex.files import check_safetensors, resolve
 from vilex.quiet import quiet_loading
-from vilex.t2i.files import check_safetensors, resolve
 
 
 @dataclass(frozen=True)

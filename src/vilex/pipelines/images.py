@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vilex.encoder import ViLexEncoder
+from vilex.encoder import load_encoder
 from vilex.errors import InputError
 from vilex.lexicon import ImageLike, VisualLexicon
 from vilex.prompt import parse
-from vilex.quiet import quiet_loading
-from vilex.t2i.files import read_encoder_config, resolve
 from vilex.t2i.folder import DiffusersT2I
 
 
@@ -31,10 +29,7 @@ class ImagePrompts:
         Raises:
             InputError: there is none, or it belongs to a model of another width.
         """
-        folder = resolve(encoder)
-        read_encoder_config(folder)
-        with quiet_loading():
-            loaded = ViLexEncoder.from_pretrained(folder, use_safetensors=True)
+        loaded = load_encoder(encoder)
         parts = {name: self.components[name] for name in self.family.parts if self.components.get(name) is not None}
         frozen = self.family(parts, dict(self.scheduler.config), dict(self.config))
         self.lexicon = VisualLexicon(loaded.to(frozen.device, frozen.dtype), frozen)

@@ -6,10 +6,10 @@ import torch
 
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
+from vilex.files import read_json, resolve
 from vilex.t2i.base import Condition, FrozenT2I
 from vilex.t2i.decoupled import DecoupledT2I
 from vilex.t2i.deepfloyd_if import DeepFloydIF
-from vilex.t2i.files import read_json, resolve
 from vilex.t2i.flux import Flux
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.pixels import PixelDiffusion

@@ -1,5 +1,6 @@
 """What all families share: a diffusers pipeline folder, its parts loaded, frozen and looked after."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,8 +12,8 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from vilex.errors import InputError
+from vilex.files import check_safetensors, read_json
 from vilex.prompt import Frame
-from vilex.t2i.files import check_safetensors, read_json
 from vilex.t2i.offload import device_of, offload
 from vilex.t2i.schedule import is_flow, set_steps, shift_level
 from vilex.t2i.text import TextEncoder
@@ -73,6 +74,7 @@ class DiffusersT2I:
         scheduler_config = read_json(folder / SCHEDULER / "scheduler_config.json")
         try:
             components = {name: _load(folder / name, kind, dtype) for name, kind in classes.items()}
+            _check_words(folder, components)
             return cls(components, scheduler_config, read_json(folder / "model_index.json"))
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{folder}: cannot be loaded: {str(error).splitlines()[0]}") from None
@@ -231,6 +233,17 @@ def _load(folder: Path, kind: type, dtype: torch.dtype) -> Any:
     if issubclass(kind, transformers.PreTrainedModel):
         return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True)
     return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, low_cpu_mem_usage=False)
+
+
+def _check_words(folder: Path, components: Mapping[str, Any]) -> None:
+    """Tokenizers load without their vocabulary's file too, and then know no words."""
+    for name, part in components.items():
+        reader = components.get(name.replace("tokenizer", "text_encoder"))
+        if name.startswith("tokenizer") and len(part) < reader.get_input_embeddings().num_embeddings // 2:
+            raise InputError(
+                f"{folder / name}: knows {len(part)} words of the text encoder's "
+                f"{reader.get_input_embeddings().num_embeddings}; a file is missing, fetch the folder again"
+            )
 
 
 def _shape(folder: Path, kind: type, dtype: torch.dtype) -> Any:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilex.encoder import ViLexEncoder
+from vilex.encoder import ViLexEncoder, load_encoder
 from vilex.encoder.towers import load_tower, patches_of
 from vilex.errors import InputError
 from vilex.grid import grid
@@ -17,7 +17,6 @@ from vilex.images import square
 from vilex.lexicon import VisualLexicon
 from vilex.quiet import quiet_loading
 from vilex.t2i import FrozenT2I
-from vilex.t2i.files import resolve
 from vilex.train.config import TrainConfig
 from vilex.train.data.example import Example
 from vilex.train.data.sources import Indexed, open_source
@@ -60,7 +59,7 @@ class Judge:
         """[B, D] of the tower training began with, read anew each time: it need not stay in memory."""
         with quiet_loading():
             if self.config.model.encoder:
-                tower = ViLexEncoder.from_pretrained(resolve(self.config.model.encoder), use_safetensors=True).tower
+                tower = load_encoder(self.config.model.encoder).tower
             else:
                 tower = load_tower(self.config.model.tower)
         tower = tower.to(encoder.device, torch.float32).eval()

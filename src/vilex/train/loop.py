@@ -17,9 +17,9 @@ from torch import Tensor
 from vilex.encoder import ViLexEncoder
 from vilex.encoder.words import WordPooler
 from vilex.errors import InputError
+from vilex.files import resolve
 from vilex.quiet import quiet_loading
 from vilex.t2i import load_t2i, speaking
-from vilex.t2i.files import resolve
 from vilex.train.boards import TensorBoard, WeightsAndBiases
 from vilex.train.checkpoint import (
     flatten_optimizer,

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from vilex.encoder import ViLexConfig, ViLexEncoder
+from vilex.encoder import ViLexConfig, ViLexEncoder, load_encoder
 from vilex.encoder.towers import checkpoint_tower, read_tower_settings
 from vilex.errors import InputError
+from vilex.files import fingerprint, resolve
 from vilex.t2i.decoupled import adapter_shapes, cross_attention
-from vilex.t2i.files import fingerprint, resolve
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import TrainConfig
@@ -27,7 +27,7 @@ def new_encoder(config: TrainConfig, t2i: DiffusersT2I, base: Path) -> ViLexEnco
     own = {**method_settings(config, t2i), "base_model": settings.base, "base_sha256": fingerprint(base)}
     before = None
     if settings.encoder:
-        given = ViLexEncoder.from_pretrained(resolve(settings.encoder), use_safetensors=True, dtype=torch.float32)
+        given = load_encoder(settings.encoder)
         before, encoder = given.config.method, _shortened(given, own)
     else:
         encoder = ViLexEncoder.from_tower(settings.tower, **pooler_settings(config, t2i.width), **own)

@@ -10,8 +10,11 @@ import safetensors
 from vilex.errors import InputError
 from vilex.images import file_hash
 
-HUB_PATTERNS = ("*.json", "*.txt", "*.md")
-HUB_WEIGHTS = ("*.safetensors",)
+HUB_PATTERNS = ("*.json", "*.txt", "*.md", "*.model")
+HUB_WEIGHTS = tuple(
+    f"{name}{part}.safetensors" for name in ("model", "diffusion_pytorch_model") for part in ("", "-*-of-*")
+)
+UNUSED = ("safety_checker", "watermarker")
 
 
 def resolve(name: str | Path, weights: bool = True) -> Path:
@@ -33,12 +36,26 @@ def resolve(name: str | Path, weights: bool = True) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted, _, revision = str(name).partition("@")
-    patterns = [*HUB_PATTERNS, *(HUB_WEIGHTS if weights else ())]
     try:
-        return Path(snapshot_download(wanted, revision=revision or None, allow_patterns=patterns))
+        folder = Path(snapshot_download(wanted, revision=revision or None, allow_patterns=list(HUB_PATTERNS)))
+        if weights:
+            snapshot_download(wanted, revision=revision or None, allow_patterns=weight_patterns(folder))
+        return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{name}: neither a folder here nor a model the hub could give ({reason})") from None
+
+
+def weight_patterns(folder: Path) -> list[str]:
+    """The weights to fetch for a folder of configurations: of a pipeline, its parts' own.
+
+    Neither other precisions' nor what else lies in a repository, as a single file of all parts.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        return [*HUB_WEIGHTS, *(f"*/{name}" for name in HUB_WEIGHTS)]
+    parts = [name for name, value in read_json(index).items() if isinstance(value, list) and name not in UNUSED]
+    return [f"{part}/{name}" for part in parts for name in HUB_WEIGHTS]
 
 
 def read_json(path: Path) -> dict[str, Any]:
