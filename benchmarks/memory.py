@@ -12,12 +12,11 @@ from pathlib import Path
 
 import psutil
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import PlainLoop
 from benchmarks.training import new_plain_loop, new_training, our_step, plain_step
 from tests import shapes
-from vilex.footprint import LiveBytes, fused_attention
+from vilex.footprint import measure
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import TrainConfig
 from vilex.train.models import encoder_shape
@@ -72,11 +71,10 @@ def count_plain(config: TrainConfig) -> tuple[int, int]:
     plain = PlainLoop(t2i, encoder_shape(config, t2i).train())
     pixels = torch.zeros(MICRO_BATCH, 3, 512, 512, device="meta")
     pixel_values = torch.zeros(MICRO_BATCH, 3, 224, 224, device="meta")
-    with fused_attention(), FlopCounterMode(display=False) as counter, LiveBytes() as step:
-        plain.forward_backward(pixels, pixel_values)
+    peak, flops = measure(lambda: plain.forward_backward(pixels, pixel_values))
     weights = sum(4 * p.numel() for module in (*plain.t2i.modules, plain.encoder) for p in module.parameters())
     adam = sum(8 * p.numel() for p in plain.encoder.parameters())
-    return weights + adam + step.peak, counter.get_total_flops()
+    return weights + adam + peak, flops
 
 
 def _row(ours: float, other: float) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """How much memory a model takes, on shapes alone: every storage that it makes and frees is added up."""
 
 import weakref
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from unittest.mock import patch
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from vilex.prompt import Prompt
 from vilex.t2i.folder import DiffusersT2I
@@ -59,6 +61,18 @@ def _attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, s
     attend = torch.ops.aten._scaled_dot_product_efficient_attention
     kept = torch.is_grad_enabled()
     return attend(query, key, value, attn_mask, kept, dropout_p, is_causal, scale=scale)[0]
+
+
+def measure(step: Callable[[], None]) -> tuple[int, int]:
+    """Bytes at most alive and FLOPs of a step on shapes alone, which is run once for each.
+
+    Together they would not do: the FLOP counter's hooks keep alive what checkpointing computes again (torch 2.13).
+    """
+    with fused_attention(), LiveBytes() as memory:
+        step()
+    with fused_attention(), FlopCounterMode(display=False) as counter, LiveBytes():
+        step()
+    return memory.peak, counter.get_total_flops()
 
 
 def bytes_of(module: nn.Module) -> int:

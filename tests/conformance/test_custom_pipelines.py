@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import accelerate
+import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
@@ -72,3 +73,10 @@ def test_parts_that_wait_elsewhere(family, lexicon, custom, pictures, way, first
         assert same(draw(pipeline, family[0], lexicon, pictures[0]), expected, most=0)
     waiting = next(pipeline.components[lexicon.t2i.denoiser].parameters())
     assert waiting.is_meta == ("sequential" in way)
+
+
+def test_in_half_precision(family, lexicon, custom, pictures):
+    pipeline, encoder = custom
+    expected = draw(pipeline.load_vilex(encoder), family[0], lexicon, pictures[0])
+    drawn = draw(pipeline.to(torch.bfloat16).load_vilex(encoder), family[0], lexicon, pictures[0])
+    assert 0 < np.abs(np.asarray(expected, dtype=float) - np.asarray(drawn)).mean() < 3

@@ -1,5 +1,6 @@
 """One conformance suite for all families, on tiny random models in their real formats."""
 
+import copy
 import json
 import shutil
 
@@ -12,6 +13,7 @@ from tests.conformance.common import same, word_tokens
 from tests.families import FAMILIES
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
+from vilex.footprint import LiveBytes
 from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
 from vilex.pixels import to_pixels
@@ -20,6 +22,7 @@ from vilex.t2i import load_t2i, shape_of
 from vilex.train.config import ObjectiveConfig
 from vilex.train.data import Batch
 from vilex.train.loop import Training, train
+from vilex.train.models import checkpoint_activations
 from vilex.train.objective import DenoisingObjective
 from vilex.train.plan import make_plan
 
@@ -165,6 +168,27 @@ def test_training_lowers_the_loss_saves_and_loads(family, configure, pictures):
     assert loss_of(start.t2i, lexicon.encoder, pictures) < before
     assert lexicon.encoder.config.base_model == str(family[1])
     assert lexicon.reconstruct(pictures[:1], steps=2)[0].size == (lexicon.t2i.image_size,) * 2
+
+
+def test_activations_made_again_change_nothing(family, lexicon, pictures):
+    values = []
+    for again in (False, True):
+        t2i, encoder = load_t2i(family[1]), copy.deepcopy(lexicon.encoder).train()
+        if again:
+            checkpoint_activations(t2i, encoder)
+        objective = DenoisingObjective(t2i, ObjectiveConfig(), seed=1)
+        pixels = torch.stack([to_pixels(picture.resize((t2i.image_size,) * 2)) for picture in pictures[:2]])
+        batch = Batch(pixels, encoder.preprocess(pictures[:2]), ["a cat", ""], torch.arange(2), torch.ones(2))
+        with LiveBytes() as held:
+            loss, _ = objective(encoder, 8, batch)
+            live = held.live
+            loss.backward()
+        values.append((loss.item(), live, encoder.pooler.out.weight.grad))
+    (loss, held, gradient), (loss_again, held_again, gradient_again) = values
+    assert loss == pytest.approx(loss_again, rel=1e-5) and torch.allclose(
+        gradient, gradient_again, rtol=1e-3, atol=1e-6
+    )
+    assert held_again < held
 
 
 def test_another_familys_encoder_is_refused(folders, model_folder):

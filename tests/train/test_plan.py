@@ -7,15 +7,17 @@ import torch
 from typer.testing import CliRunner
 
 from tests import shapes
+from tests.families import FAMILIES
 from vilex.cli import app
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.footprint import LiveBytes
 from vilex.t2i import load_t2i
-from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from vilex.train.data import Batch
 from vilex.train.loop import train
-from vilex.train.models import encoder_shape
+from vilex.train.models import checkpoint_activations
+from vilex.train.objective import DenoisingObjective
 from vilex.train.plan import describe, make_plan, remedies
 from vilex.train.toml import load_toml
 
@@ -33,16 +35,16 @@ def config(sd_folder, tower_folder):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """By hub id or version: folders with the published configurations."""
-    bases = {v: shapes.stable_diffusion(tmp_path_factory.mktemp(f"shape{v}"), v) for v in (1, 2)}
+    """By hub id: folders with the published configurations."""
+    bases = {name: make(tmp_path_factory.mktemp("shape") / "base") for name, make in shapes.PUBLISHED.items()}
     towers = {name: shapes.tower(tmp_path_factory.mktemp(f"tower{i}"), name) for i, name in enumerate(shapes.TOWERS)}
     return bases | towers
 
 
 def localised(path, published):
     config = load_toml(TrainConfig, path, ["data.path=images"])
-    base = published[1 if "diffusion-v1" in config.model.base else 2]
-    return replace(config, model=replace(config.model, base=str(base), tower=str(published[config.model.tower])))
+    own = {name: str(published[getattr(config.model, name)]) for name in ("base", "tower")}
+    return replace(config, model=replace(config.model, **own))
 
 
 def test_live_bytes_knows_what_is_kept_and_what_was_freed():
@@ -87,6 +89,21 @@ def test_work_is_shared_out(config):
         make_plan(config, processes=3)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_counted_activations_are_those_of_a_real_step(config, checkpointing):
+    config = replace(config, run=replace(config.run, gradient_checkpointing=checkpointing, micro_batch=8))
+    t2i, model = load_t2i(config.model.base), config.model
+    encoder = ViLexEncoder.from_tower(model.tower, width=32, num_tokens=8, blocks=2, heads=4).train()
+    if checkpointing:
+        checkpoint_activations(t2i, encoder)
+    objective = DenoisingObjective(t2i, config.objective, seed=0)
+    batch = Batch(torch.zeros(8, 3, 16, 16), torch.zeros(8, 3, 32, 32), ["a " * 32] * 8, torch.arange(8), torch.ones(8))
+    with LiveBytes() as step:
+        objective(encoder, 8, batch)[0].backward()
+    counted = make_plan(config).memory
+    assert counted["activations"] == pytest.approx(step.peak - counted["gradients"], rel=0.1)
+
+
 def test_checkpointing_trades_memory_for_arithmetic(config):
     big = replace(config, run=replace(config.run, micro_batch=8))
     plain, checked = (
@@ -124,33 +141,33 @@ def test_memory_that_runs_out_ends_with_advice(config, tmp_path, pictures, monke
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_ready_configs_parse_and_build_at_the_published_sizes(path, published):
+def test_ready_configs_fit_their_cards_at_the_published_sizes(path, published):
     config = localised(path, published)
-    config.check()
-    encoder = encoder_shape(config, StableDiffusion.from_config(config.model.base))
-    millions = sum(p.numel() for p in encoder.tower.parameters()) / 1e6
-    assert millions == pytest.approx(86 if "24gb" in path.stem else 412, abs=2)
+    processes, gigabytes = {"24gb": (1, 24), "8gpu": (8, 80), "paper": (64, 80)}[path.stem.rsplit("-", 1)[1]]
+    plan = make_plan(config, processes)
+    assert plan.trained["tower"] / 1e6 == pytest.approx(86 if processes == 1 else 412, abs=2)
+    assert plan.peak < 0.9 * gigabytes * 2**30
 
 
 def test_a_plan_at_the_published_sizes(published):
-    config = localised(next(path for path in CONFIGS if path.stem == "sd15-24gb"), published)
-    plan = make_plan(config)
+    plan = make_plan(localised(next(path for path in CONFIGS if path.stem == "sd15-24gb"), published))
     assert plan.frozen["denoiser"] == 859_520_964 and plan.frozen["text encoder"] == 123_060_480
     assert plan.frozen["auto-encoder"] == 83_653_863
-    assert plan.peak < 24 * 2**30
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_ready_configs_train_tiny_models(path, tmp_path, sd_folder, tower_folder, pictures):
+def test_ready_configs_train_tiny_models(path, tmp_path, tower_folder, pictures):
     for i, picture in enumerate(pictures):
         picture.save(tmp_path / f"{i}.png")
+    family = {"sd15": "sd1", "sd21": "sd2"}.get(name := path.stem.rsplit("-", 1)[0], name)
+    base = FAMILIES[family].make(tmp_path / "base")
     config = load_toml(
         TrainConfig,
         path,
         [
-            f"model.base={sd_folder[1 if 'sd15' in path.stem else 2]}", f"model.tower={tower_folder}",
-            "model.heads=4", f"data.path={tmp_path}", "data.workers=0", f"run.out={tmp_path / 'run'}", "run.steps=1",
-            "run.batch_size=8", "run.micro_batch=4", "run.device=cpu", "run.sample_every=0", "optim.warmup_steps=0",
+            f"model.base={base}", f"model.tower={tower_folder}", "model.heads=4", f"data.path={tmp_path}",
+            "data.workers=0", f"run.out={tmp_path / 'run'}", "run.steps=1", "run.batch_size=8", "run.micro_batch=4",
+            "run.device=cpu", "run.sample_every=0", "optim.warmup_steps=0",
         ],
     )  # fmt: skip
     assert (train(config, quiet=True) / "model.safetensors").is_file()

@@ -19,6 +19,7 @@ from vilex.t2i.schedule import is_flow, set_steps, shift_level
 from vilex.t2i.text import TextEncoder
 
 SCHEDULER = "scheduler"
+PIXELS_AT_ONCE = 2**21  # through an auto-encoder, whose activations are some gigabytes for a megapixel
 
 
 class DiffusersT2I:
@@ -207,15 +208,20 @@ class DiffusersT2I:
         return shift_level(level, self.scheduler_config, self.image_positions)
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, H, W] in -1..1 -> x0 [B, c, h, w]."""
-        encoded = self.vae.encode(pixels.to(self.vae.dtype))
-        x0 = encoded.latents if isinstance(self.vae, AutoencoderTiny) else encoded.latent_dist.mode()
+        """Pixels [B, 3, H, W] in -1..1 -> x0 [B, c, h, w]; some pictures at a time, see `PIXELS_AT_ONCE`."""
+        encoded = [self.vae.encode(part) for part in pixels.to(self.vae.dtype).split(self._at_once)]
+        tiny = isinstance(self.vae, AutoencoderTiny)
+        x0 = torch.cat([part.latents if tiny else part.latent_dist.mode() for part in encoded])
         return (x0 - self._shift) * self.vae.config.scaling_factor
 
     def decode(self, x0: Tensor) -> Tensor:
-        """x0 [B, c, h, w] -> pixels [B, 3, H, W], about -1..1."""
-        latents = x0 / self.vae.config.scaling_factor + self._shift
-        return self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
+        """x0 [B, c, h, w] -> pixels [B, 3, H, W], about -1..1; some pictures at a time, see `PIXELS_AT_ONCE`."""
+        latents = (x0 / self.vae.config.scaling_factor + self._shift).to(self.vae.dtype)
+        return torch.cat([self.vae.decode(part, return_dict=False)[0] for part in latents.split(self._at_once)])
+
+    @property
+    def _at_once(self) -> int:
+        return max(1, PIXELS_AT_ONCE // self.image_size**2)
 
     @property
     def _shift(self) -> float:

@@ -7,10 +7,9 @@ import time
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from vilex.encoder import ViLexEncoder
-from vilex.footprint import LiveBytes, bytes_of, fused_attention
+from vilex.footprint import bytes_of, measure
 from vilex.t2i import speaking
 from vilex.t2i.folder import DiffusersT2I
 from vilex.train.config import TrainConfig
@@ -30,8 +29,7 @@ def count_step(
     """
     shards = processes if config.run.parallel == "fsdp" else 1
     trained = [p for p in encoder.parameters() if p.requires_grad]
-    with fused_attention(), FlopCounterMode(display=False) as counter, LiveBytes() as step:
-        _forward_backward(config, t2i, encoder, micro, "meta")
+    peak, flops = measure(lambda: _forward_backward(config, t2i, encoder, micro, "meta"))
     gradients = sum(p.numel() * p.element_size() for p in trained)
     optimizer = make_optimizer(encoder, config.optim)
     optimizer.step()
@@ -42,10 +40,10 @@ def count_step(
         "gradients": gradients // shards,
         "optimiser": sum(leaf.numel() * leaf.element_size() for leaf in held) // shards,
         "average": (gradients if config.optim.ema_decay else 0) // shards,
-        "activations": max(0, step.peak - gradients),
+        "activations": max(0, peak - gradients),
     }
     encoder.zero_grad()
-    return memory, counter.get_total_flops()
+    return memory, flops
 
 
 def _forward_backward(config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEncoder, micro: int, device: str) -> None:

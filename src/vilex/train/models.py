@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vilex.encoder import ViLexConfig, ViLexEncoder, load_encoder
 from vilex.encoder.towers import checkpoint_tower, read_tower_settings
@@ -81,8 +82,13 @@ def _shortened(given: ViLexEncoder, own: dict[str, Any]) -> ViLexEncoder:
 
 
 def checkpoint_activations(t2i: DiffusersT2I, encoder: ViLexEncoder) -> None:
-    """Denoiser and tower compute activations again in the backward pass instead of holding them."""
+    """All that gradients pass computes its activations again in the backward pass instead of holding them."""
     t2i.network.enable_gradient_checkpointing()
+    for reader in t2i.encoders:
+        reader.model.activation_checkpointing_enable()
+        for layer in reader.model.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                layer.training = True  # transformers asks the layer itself; its parts, dropout among them, stay frozen
     checkpoint_tower(encoder.tower)
 
 
