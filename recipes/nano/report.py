@@ -28,10 +28,11 @@ def write_report(preset: Preset, data: Path, out: Path) -> None:
     """
     trained = out / "nano"
     lexicon = VisualLexicon.from_pretrained(trained if trained.is_dir() else "nano", device=preset.device)
-    results = {"reconstruction": reconstruct(preset, out, lexicon)}
-    judge = load_judge(preset, data, out)
     settings = protocol(preset, out, SETS[0])
-    rows = {**rows_of(lexicon, settings), **baseline_rows(preset, out, settings)}
+    baselines = baseline_rows(preset, out, settings)
+    results = {"reconstruction": reconstruct(preset, out, lexicon, baselines)}
+    judge = load_judge(preset, data, out)
+    rows = {**rows_of(lexicon, settings), **baselines}
     found = results["reconstruction"][SETS[0]]
     results["verdicts"] = judge_rows(
         judge, out / f"{SETS[0]}.parquet", PictureStore.open(settings.out),

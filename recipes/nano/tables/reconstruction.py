@@ -24,11 +24,11 @@ def protocol(preset: Preset, out: Path, name: str) -> Reconstruction:
     )  # fmt: skip
 
 
-def reconstruct(preset: Preset, out: Path, lexicon: VisualLexicon) -> dict[str, Any]:
-    """Results by set; baselines that are trained in `out` are further rows of the first one."""
+def reconstruct(preset: Preset, out: Path, lexicon: VisualLexicon, baselines: dict[str, Row]) -> dict[str, Any]:
+    """Results by set; baselines are further rows of the first one."""
     found = {}
     for name in SETS:
-        more = baseline_rows(preset, out, protocol(preset, out, name)) if name == SETS[0] else {}
+        more = baselines if name == SETS[0] else {}
         results, _ = evaluate_reconstruction(lexicon, protocol(preset, out, name), more)
         settings = {**results["settings"], "data": f"{name}.parquet"}
         found[name] = {**results, "settings": settings}
@@ -36,7 +36,7 @@ def reconstruct(preset: Preset, out: Path, lexicon: VisualLexicon) -> dict[str, 
 
 
 def baseline_rows(preset: Preset, out: Path, settings: Reconstruction) -> dict[str, Row]:
-    """A row for each trained baseline, from all of its tokens; ViLex's own from 1, 4, 16 and 75."""
+    """A row for each baseline that is trained in `out`, from all of its tokens; ViLex's own from 1, 4, 16 and 75."""
     rows = {}
     for name in MODEL:
         folder = baseline_encoder(out, name)
