@@ -1,16 +1,22 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 from huggingface_hub.utils import filter_repo_objects
 from typer.testing import CliRunner
 
+from tests.hub import serve
 from vilex.cli import app
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.export import export_encoder
 from vilex.files import resolve
-from vilex.publish import push, write_card
+from vilex.publish import write_card
+from vilex.t2i import load_t2i
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
@@ -56,32 +62,30 @@ def test_the_card_says_what_the_configuration_says(tmp_path, model_folder):
         write_card(tmp_path, "me/my-lexicon")
 
 
-def test_push_uploads_the_folder_and_says_why_it_could_not(tmp_path, model_folder, monkeypatch):
+def at_hub(folder, *words, **more):
+    """A command with a cache of its own in `folder`, as the user of a hub runs it."""
+    clean = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+    env = clean | {"HF_HOME": str(folder / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_TOKEN": "hf_x"} | more
+    return subprocess.run([sys.executable, *map(str, words)], env=env, capture_output=True, text=True)
+
+
+def test_pushed_over_http_and_why_it_could_not(tmp_path, model_folder):
     ViLexEncoder.from_pretrained(model_folder).save_pretrained(tmp_path / "encoder")
-    calls = {}
-
-    class Hub:
-        def create_repo(self, repository, private, exist_ok):
-            calls["repo"] = (repository, private)
-
-        def create_branch(self, repository, branch, exist_ok):
-            calls["branch"] = branch
-
-        def upload_folder(self, repo_id, folder_path, revision):
-            calls["files"] = sorted(path.name for path in folder_path.iterdir())
-            return f"https://hub/{repo_id}/commit/1"
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    assert push(tmp_path / "encoder", "me/it", private=True, revision="v2") == "https://hub/me/it/commit/1"
-    assert calls["repo"] == ("me/it", True) and calls["branch"] == "v2"
-    assert calls["files"] == ["README.md", "config.json", "model.safetensors"]
-
-    def offline(*_, **__):
-        raise OSError("no network\nat all")
-
-    monkeypatch.setattr(Hub, "create_repo", offline)
-    with pytest.raises(InputError, match=r"the hub refused \(no network\); log in"):
-        push(tmp_path / "encoder", "me/it")
+    (tmp_path / "remote").mkdir()
+    words = ["-m", "vilex", "push", tmp_path / "encoder", "me/it", "--private", "--revision", "v2"]
+    with serve(tmp_path / "remote", "me/it", "v2") as hub:
+        done = at_hub(tmp_path, *words, HF_ENDPOINT=hub.address)
+    assert done.returncode == 0 and f"{hub.address}/me/it/commit/" in done.stdout, done.stderr
+    created = dict(hub.asked)["api/repos/create"]
+    assert (created["organization"], created["name"], created["visibility"]) == ("me", "it", "private")
+    assert "api/models/me/it/branch/v2" in dict(hub.asked)
+    names = ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "remote").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "remote" / name).read_bytes() == (tmp_path / "encoder" / name).read_bytes()
+    refused = at_hub(tmp_path, *words, HF_ENDPOINT=hub.address)  # nobody listens there any more
+    assert refused.returncode == 2 and "error: me/it: the hub refused (" in refused.stderr
+    assert refused.stderr.strip().count("\n") == 0
 
 
 def test_a_hub_id_may_name_a_revision(monkeypatch, tmp_path):
@@ -95,6 +99,26 @@ def test_a_hub_id_may_name_a_revision(monkeypatch, tmp_path):
     assert resolve("someone/base@fp16") == tmp_path and asked == {"name": "someone/base", "revision": "fp16"}
     resolve("someone/base")
     assert asked["revision"] is None
+
+
+FETCH = "import sys; from vilex.files import resolve; print(resolve(sys.argv[1]))"
+
+
+def test_fetched_from_a_hub_once_and_then_from_the_cache(sd_folder, tmp_path):
+    """Over HTTP, from a stand-in for the hub on this machine."""
+    repository = shutil.copytree(sd_folder[1], tmp_path / "repository")
+    for decoy in ("v1-5-pruned.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors", "unet/weights.bin"):
+        (repository / decoy).write_bytes(b"large")
+    with serve(repository, "someone/base", "v2") as hub:
+        first = at_hub(tmp_path, "-c", FETCH, "someone/base@v2", HF_ENDPOINT=hub.address)
+        assert first.returncode == 0, first.stderr
+        unknown = at_hub(tmp_path, "-c", FETCH, "someone/base@v3", HF_ENDPOINT=hub.address)
+    again = at_hub(tmp_path, "-c", FETCH, "someone/base@v2", HF_HUB_OFFLINE="1")
+    assert again.stdout == first.stdout and "Revision Not Found" in unknown.stderr
+    weights = {str(path.relative_to(sd_folder[1])) for path in sd_folder[1].rglob("*.safetensors")}
+    assert {name for name in hub.fetched if not name.endswith((".json", ".txt", ".model"))} == weights
+    fetched = load_t2i(first.stdout.strip())
+    assert torch.equal(fetched.vocabulary, load_t2i(sd_folder[1]).vocabulary)
 
 
 XL = """model_index.json sd_xl_base_1.0.safetensors sd_xl_offset_example-lora_1.0.safetensors

@@ -76,7 +76,8 @@ def encode(
         return
     out = out or Path("tokens.safetensors")
     found = [path for path in images if path.is_file()]
-    encoder = load_encoder(model).to(device) if found else None
+    folder = encoder_folder(model) if found else None
+    encoder = load_encoder(folder).to(device) if found else None
     tokens_by_path, refused = {}, []
     with progress_bar("encoding", quiet or as_json) as on_step:
         for start in range(0, len(images), ENCODE_BATCH):
@@ -87,7 +88,7 @@ def encode(
             on_step(min(start + ENCODE_BATCH, len(images)), len(images))
     if tokens_by_path:
         names = dict(zip(_unique_names(list(tokens_by_path)), tokens_by_path, strict=True))
-        origin = {"model": model, "encoder_sha256": weights_hash(encoder_folder(model))}
+        origin = {"model": model, "encoder_sha256": weights_hash(folder)}
         provenance = {name: {**origin, "file": path.name, "sha256": file_hash(path)} for name, path in names.items()}
         _make_parent(out)
         save_tokens(out, {name: tokens_by_path[path] for name, path in names.items()}, provenance)

@@ -42,7 +42,8 @@ def resolve(name: str | Path, weights: bool = True) -> Path:
             snapshot_download(wanted, revision=revision or None, allow_patterns=weight_patterns(folder))
         return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = lines[-1 if lines[0].startswith("404") else 0]
         raise InputError(f"{name}: neither a folder here nor a model the hub could give ({reason})") from None
 
 

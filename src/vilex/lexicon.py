@@ -62,7 +62,8 @@ class VisualLexicon:
         Raises:
             InputError: something is missing, damaged or does not fit; the line names it.
         """
-        folder, encoder = encoder_folder(name), load_encoder(name)
+        folder = encoder_folder(name)
+        encoder = load_encoder(folder)
         base = t2i or encoder.config.base_model
         base_folder = folder / base if t2i is None and (folder / base).is_dir() else resolve(base)
         check_fingerprint(base_folder, encoder.config.base_sha256)

@@ -54,13 +54,13 @@ def push(folder: Path, repository: str, private: bool = False, revision: str | N
     from huggingface_hub.errors import HfHubHTTPError
 
     write_card(folder, repository)
-    api = HfApi()
+    api, transport = HfApi(), HfHubHTTPError.__bases__[0]  # of httpx or httpx2, as the hub's version has it
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         if revision:
             api.create_branch(repository, branch=revision, exist_ok=True)
         done = api.upload_folder(repo_id=repository, folder_path=folder, revision=revision)
-    except (HfHubHTTPError, OSError) as error:
+    except (transport, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{repository}: the hub refused ({reason}); log in with `hf auth login`") from None
     return str(done)
