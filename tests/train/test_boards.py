@@ -41,7 +41,7 @@ def test_wandb_keeps_numbers_pictures_and_one_id_over_two_processes(tmp_path, mo
         board.picture(step, Image.new("RGB", (8, 4), "red"))
         board.close()
     run_id = (tmp_path / "wandb-id").read_text()
-    files = sorted(tmp_path.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))
+    files = sorted(tmp_path.glob(f"wandb/offline-run-*-{run_id}*/run-{run_id}.wandb"))
     rows = [row for path in files for row in history_of(path)]
     assert [(row["step"], row["loss"]) for row in rows if "loss" in row] == [(10, 0.1), (20, 0.2)]
     assert [row["samples/width"] for row in rows if "samples/width" in row] == [8, 8]
