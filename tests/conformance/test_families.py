@@ -121,10 +121,11 @@ def test_half_precision_draws_nearly_the_same_picture(family, lexicon, dtype):
 
 @pytest.mark.parametrize("way", ["model", "sequential"])
 def test_parts_that_wait_elsewhere_draw_the_same_picture(family, lexicon, pictures, way):
-    expected = lexicon.generate("<cat:4> in snow", {"cat": pictures[0]}, steps=2)[0]
+    how = {"images": {"cat": pictures[0]}, "start": pictures[1], "strength": 0.5, "steps": 4}
+    expected = lexicon.generate("<cat:4> in snow", **how)[0]
     waiting = VisualLexicon(lexicon.encoder, load_t2i(family[1]).offload("cpu", way))
     for _ in range(2):
-        assert waiting.generate("<cat:4> in snow", {"cat": pictures[0]}, steps=2)[0].tobytes() == expected.tobytes()
+        assert waiting.generate("<cat:4> in snow", **how)[0].tobytes() == expected.tobytes()
     away = {p.is_meta for module in waiting.t2i.modules for p in module.parameters()}
     assert away == {way == "sequential"}
 
