@@ -20,7 +20,7 @@ ADAPTER = {"model": {"method": "ip-adapter", "num_tokens": 4}, "objective": {"ta
 def decoupled(request, sd_folder):
     torch.manual_seed(0)
     base = load_t2i(sd_folder[request.param])
-    return DecoupledT2I(base, DecoupledAttention(adapter_shapes(base.unet), 4))
+    return DecoupledT2I(base, DecoupledAttention(adapter_shapes(base), 4))
 
 
 def inputs(t2i, rows=2):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import diffusers
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
@@ -20,7 +21,7 @@ from vilex.baselines.tuning import TuningSettings, draw_batch, latents_of, optim
 from vilex.errors import InputError
 from vilex.lexicon import VisualLexicon
 from vilex.prompt import parse
-from vilex.t2i.stable_diffusion import StableDiffusion
+from vilex.t2i.folder import DiffusersT2I
 from vilex.train.denoising import DenoisingLoss
 
 DEFAULTS = TuningSettings(steps=400, lr=1e-4)
@@ -46,27 +47,25 @@ def tuned(
     Yields:
         The seconds it took, the class's pictures included.
     Raises:
-        InputError: peft is not installed, or the base model is of another family.
+        InputError: peft is not installed.
     """
     base, start = lexicon.t2i, time.perf_counter()
-    if not isinstance(base, StableDiffusion):
-        raise InputError("dreambooth works with Stable Diffusion 1.x and 2.x alone; leave this baseline out")
     prior = _class_pictures(lexicon, noun, prior_images)
     add_adapter(base, rank)
     try:
         _learn(base, photos, noun, prior, settings)
         yield time.perf_counter() - start
     finally:
-        base.unet.unload_lora()
+        base.network.unload_lora()
 
 
-def add_adapter(t2i: StableDiffusion, rank: int) -> None:
+def add_adapter(t2i: DiffusersT2I, rank: int) -> None:
     """Low-rank weights in the denoiser's attention layers, which alone learn."""
     try:
         from peft import LoraConfig
     except ImportError:
         raise InputError("dreambooth needs the extra: pip install 'vilex[baselines]'") from None
-    t2i.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(LAYERS)), ADAPTER)
+    t2i.network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(LAYERS)), ADAPTER)
 
 
 def _class_pictures(lexicon: VisualLexicon, noun: str, count: int) -> list[Image.Image]:
@@ -76,7 +75,7 @@ def _class_pictures(lexicon: VisualLexicon, noun: str, count: int) -> list[Image
 
 
 def _learn(
-    t2i: StableDiffusion, photos: Sequence[Image.Image], noun: str, prior: list[Image.Image], settings: TuningSettings
+    t2i: DiffusersT2I, photos: Sequence[Image.Image], noun: str, prior: list[Image.Image], settings: TuningSettings
 ) -> None:
     loss, own = DenoisingLoss(t2i), latents_of(t2i, photos).clone()
     sets = [(own, f"{IDENTIFIER} {noun}")]
@@ -90,20 +89,21 @@ def _learn(
         t = loss.times(torch.rand(len(images), generator=generator)).to(images.device)
         return loss(images, noise, t, t2i.read([parse(text) for text in texts], [{}] * len(texts))).mean()
 
-    optimise([p for p in t2i.unet.parameters() if p.requires_grad], settings, loss_of)
+    optimise([p for p in t2i.network.parameters() if p.requires_grad], settings, loss_of)
 
 
-def save_adapter(t2i: StableDiffusion, folder: Path) -> None:
+def save_adapter(t2i: DiffusersT2I, folder: Path) -> None:
     """Write the low-rank weights as diffusers' `pytorch_lora_weights.safetensors`."""
     from diffusers.utils import convert_state_dict_to_diffusers
     from peft import get_peft_model_state_dict
 
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(t2i.unet, adapter_name=ADAPTER))
-    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, safe_serialization=True)
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(t2i.network, adapter_name=ADAPTER))
+    pipeline = getattr(diffusers, t2i.pipelines[0], StableDiffusionPipeline)
+    pipeline.save_lora_weights(folder, **{f"{t2i.denoiser}_lora_layers": layers}, safe_serialization=True)
 
 
-def load_adapter(t2i: StableDiffusion, folder: Path) -> None:
+def load_adapter(t2i: DiffusersT2I, folder: Path) -> None:
     """Put saved low-rank weights back into the denoiser; the same picture again."""
-    t2i.unet.load_lora_adapter(
-        load_file(folder / "pytorch_lora_weights.safetensors"), prefix="unet", adapter_name=ADAPTER
+    t2i.network.load_lora_adapter(
+        load_file(folder / "pytorch_lora_weights.safetensors"), prefix=t2i.denoiser, adapter_name=ADAPTER
     )

@@ -6,7 +6,7 @@ from vilex.pipelines.images import ImagePrompts
 from vilex.t2i.stable_diffusion_3 import StableDiffusion3
 
 
-class ViLex3Pipeline(ImagePrompts, StableDiffusion3Pipeline):
+class ViLexSD3Pipeline(ImagePrompts, StableDiffusion3Pipeline):
     """StableDiffusion3Pipeline with images in its prompts; call `load_vilex` first."""
 
     family = StableDiffusion3

@@ -35,6 +35,10 @@ class Condition:
             return self.sequence
         return [row[:length] for row, length in zip(self.sequence, self.lengths.tolist(), strict=True)]
 
+    def beside(self, dtype: torch.dtype) -> dict[str, list[Tensor]] | None:
+        """A U-Net's `cross_attention_kwargs`: image tokens that its layers read beside the sequence."""
+        return None if self.image is None else {"ip_hidden_states": [self.image.to(dtype)]}
+
     def select(self, rows: slice | Tensor) -> "Condition":
         def of(value: Tensor) -> Tensor:
             return value[rows if isinstance(rows, slice) else rows.to(value.device)]

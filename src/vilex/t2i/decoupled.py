@@ -6,6 +6,7 @@ and evaluation need not know. Without an image it is the base model itself, to t
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,13 +18,13 @@ from vilex.encoder.decoupled import DecoupledAttention
 from vilex.errors import InputError
 from vilex.prompt import Prompt
 from vilex.t2i.base import Condition
-from vilex.t2i.stable_diffusion import StableDiffusion
+from vilex.t2i.folder import DiffusersT2I
 
 
 class DecoupledT2I:
-    """`FrozenT2I` over a Stable Diffusion model and an adapter; all that is not said here is the base's."""
+    """`FrozenT2I` over a model with cross-attention and an adapter; all that is not said here is the base's."""
 
-    def __init__(self, base: StableDiffusion, adapter: DecoupledAttention):
+    def __init__(self, base: DiffusersT2I, adapter: DecoupledAttention):
         self.base, self.adapter = base, adapter
 
     def __getattr__(self, name: str) -> Any:
@@ -35,7 +36,7 @@ class DecoupledT2I:
         Raises:
             InputError: they have not.
         """
-        words = self.base.read([Prompt((prompt.words,)) for prompt in prompts], [{}] * len(prompts)).sequence
+        said = self.base.read([Prompt((prompt.words,)) for prompt in prompts], [{}] * len(prompts))
         images = [
             [named[slot.name][: slot.count] for slot in prompt.image_only().parts]
             for prompt, named in zip(prompts, tokens, strict=True)
@@ -47,11 +48,10 @@ class DecoupledT2I:
                 "together; draw them one by one"
             )
         if not counts:
-            return Condition(words)
-        absent = words.new_zeros(*counts, self.base.width)  # without bias: adds exactly nothing
-        return Condition(
-            words, image=torch.stack([torch.cat(parts).to(words) if parts else absent for parts in images])
-        )
+            return said
+        absent = said.sequence.new_zeros(*counts, self.base.width)  # without bias: adds exactly nothing
+        tokens = [torch.cat(parts).to(absent) if parts else absent for parts in images]
+        return replace(said, image=torch.stack(tokens))
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         install(self.base.unet, self.adapter)
@@ -78,14 +78,24 @@ class _Decoupled:
         return self.own(attn, hidden_states, (encoder_hidden_states, ip_hidden_states), attention_mask, temb)
 
 
-def cross_attention(unet: UNet2DConditionModel) -> list[Attention]:
+def cross_attention(unet: nn.Module) -> list[Attention]:
     """The layers that read the condition, in the denoiser's order."""
     return [module for name, module in unet.named_modules() if name.endswith("attn2") and isinstance(module, Attention)]
 
 
-def adapter_shapes(unet: UNet2DConditionModel) -> list[tuple[int, int]]:
-    """What `DecoupledAttention` is built from."""
-    return [(layer.to_k.out_features, layer.to_k.in_features) for layer in cross_attention(unet)]
+def adapter_shapes(t2i: DiffusersT2I) -> list[tuple[int, int]]:
+    """What `DecoupledAttention` is built from.
+
+    Raises:
+        InputError: the denoiser has no layers of cross-attention that read as wide a token.
+    """
+    layers = cross_attention(t2i.network)
+    if not layers or any(layer.to_k.in_features != t2i.width for layer in layers):
+        raise InputError(
+            f"model.method: ip-adapter needs cross-attention over the text, which {t2i.pipelines[0]} has not; "
+            "use Stable Diffusion 1.x, 2.x or XL"
+        )
+    return [(layer.to_k.out_features, layer.to_k.in_features) for layer in layers]
 
 
 def install(unet: UNet2DConditionModel, adapter: DecoupledAttention) -> None:

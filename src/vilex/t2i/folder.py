@@ -151,6 +151,24 @@ class DiffusersT2I:
         return tuple(encoder.lookup for encoder in self.encoders)
 
     @property
+    def vocabulary(self) -> Tensor:
+        """Every word as an image token would be it, [V, d]; rows are the tokenizers' ids.
+
+        Raises:
+            InputError: its text encoders have not the same words, so that no token is a word to all of them.
+        """
+        first, *others = (encoder.frame.tokenizer.get_vocab() for encoder in self.encoders)
+        if any(words != first for words in others):
+            raise InputError(f"{self.pipelines[0]}: its text encoders have different words; no token is one of them")
+        return torch.cat(self.lookups, dim=1)
+
+    @property
+    def unsaid(self) -> list[int]:
+        """Rows of the vocabulary that no text has: marks such as [BOS] and [EOS], and rows without a word."""
+        rows = range(len(self.tokenizer), len(self.lookups[0]))
+        return sorted({*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder, *rows})
+
+    @property
     def width(self) -> int:
         return sum(encoder.width for encoder in self.encoders)
 
@@ -243,12 +261,13 @@ def _load(folder: Path, kind: type, dtype: torch.dtype) -> Any:
 
 def _check_words(folder: Path, components: Mapping[str, Any]) -> None:
     """Tokenizers load without their vocabulary's file too, and then know no words."""
-    for name, part in components.items():
-        reader = components.get(name.replace("tokenizer", "text_encoder"))
-        if name.startswith("tokenizer") and len(part) < reader.get_input_embeddings().num_embeddings // 2:
+    readers = {name: part for name, part in components.items() if name.startswith("text_encoder")}
+    for name, reader in readers.items():
+        own = name.replace("text_encoder", "tokenizer")
+        known, words = len(components[own]), reader.get_input_embeddings().num_embeddings
+        if known < words // 2:
             raise InputError(
-                f"{folder / name}: knows {len(part)} words of the text encoder's "
-                f"{reader.get_input_embeddings().num_embeddings}; a file is missing, fetch the folder again"
+                f"{folder / own}: knows {known} words of the text encoder's {words}; a file is missing, fetch it again"
             )
 
 

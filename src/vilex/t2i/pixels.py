@@ -53,4 +53,7 @@ class PixelDiffusion(PixelSpace):
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         sequence, pooled = condition.sequence.to(self.dtype), condition.pooled.to(self.dtype)
-        return self.unet(x_t.to(self.dtype), t, sequence, class_labels=pooled, return_dict=False)[0]
+        beside = condition.beside(self.dtype)
+        return self.unet(
+            x_t.to(self.dtype), t, sequence, class_labels=pooled, cross_attention_kwargs=beside, return_dict=False
+        )[0]

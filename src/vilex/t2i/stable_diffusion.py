@@ -33,11 +33,6 @@ class StableDiffusion(DiffusersT2I):
         self.masked = getattr(config, "use_attention_mask", False)
         self.latents(self.unet.config.in_channels, self.unet.config.sample_size)
 
-    @property
-    def vocabulary(self) -> Tensor:
-        """The lookup matrix, [V, d]."""
-        return self.encoders[0].lookup
-
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         output, _ = self.encoders[0].read(prompts, tokens, self.masked)
         return Condition(output[0])
@@ -47,6 +42,5 @@ class StableDiffusion(DiffusersT2I):
         return self.encoders[0].embed(ids)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        beside = None if condition.image is None else {"ip_hidden_states": [condition.image.to(self.dtype)]}
-        sequence = condition.sequence.to(self.dtype)
+        sequence, beside = condition.sequence.to(self.dtype), condition.beside(self.dtype)
         return self.unet(x_t.to(self.dtype), t, sequence, cross_attention_kwargs=beside, return_dict=False)[0]

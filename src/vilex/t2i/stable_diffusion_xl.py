@@ -56,8 +56,10 @@ class StableDiffusionXL(DiffusersT2I):
         size = [self.image_size] * 2
         numbers = torch.tensor([*size, 0, 0, *size], device=x_t.device, dtype=self.dtype)
         added = {"text_embeds": condition.pooled.to(self.dtype), "time_ids": numbers.expand(len(x_t), -1)}
-        sequence = condition.sequence.to(self.dtype)
-        return self.unet(x_t.to(self.dtype), t, sequence, added_cond_kwargs=added, return_dict=False)[0]
+        sequence, beside = condition.sequence.to(self.dtype), condition.beside(self.dtype)
+        return self.unet(
+            x_t.to(self.dtype), t, sequence, added_cond_kwargs=added, cross_attention_kwargs=beside, return_dict=False
+        )[0]
 
     def encode(self, pixels: Tensor) -> Tensor:
         with self._vae_in_range():

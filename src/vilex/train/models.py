@@ -12,7 +12,6 @@ from vilex.errors import InputError
 from vilex.files import fingerprint, resolve
 from vilex.t2i.decoupled import adapter_shapes, cross_attention
 from vilex.t2i.folder import DiffusersT2I
-from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import TrainConfig
 
 
@@ -34,7 +33,7 @@ def new_encoder(config: TrainConfig, t2i: DiffusersT2I, base: Path) -> ViLexEnco
         encoder = ViLexEncoder.from_tower(settings.tower, **pooler_settings(config, t2i.width), **own)
         encoder.pooler.match_vocabulary(*t2i.lookups)
     if settings.method == "de-diffusion":
-        encoder.pooler.speak(t2i.vocabulary, t2i.tokenizer.all_special_ids)
+        encoder.pooler.speak(t2i.vocabulary, t2i.unsaid)
     if settings.method == "ip-adapter" and before != "ip-adapter":
         encoder.pooler.match_features()
         encoder.adapter.start_from([(layer.to_k, layer.to_v) for layer in cross_attention(t2i.unet)])
@@ -59,12 +58,10 @@ def method_settings(config: TrainConfig, t2i: DiffusersT2I) -> dict[str, Any]:
     """What a `ViLexConfig` says of tokens and of how they speak to the frozen model."""
     method = config.model.method
     own = {"method": method, "num_tokens": config.model.num_tokens}
-    if method != "vilex" and not isinstance(t2i, StableDiffusion):
-        raise InputError(f"model.method: {method} works with Stable Diffusion 1.x and 2.x alone; use another base")
     if method == "de-diffusion":
         own["vocabulary_size"] = len(t2i.vocabulary)
     if method == "ip-adapter":
-        own["adapter_shapes"] = adapter_shapes(t2i.unet)
+        own["adapter_shapes"] = adapter_shapes(t2i)
     return own
 
 

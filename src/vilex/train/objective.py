@@ -113,7 +113,7 @@ class DenoisingObjective:
         captions, keep = self._keep(batch.captions, drawn, num_tokens)
         most, choice = int(keep.max()), {}
         if self.words:
-            choice = {"noise": draw_words(batch.visits, (most, len(self.t2i.vocabulary)), self.seed).to(t.device)}
+            choice = {"noise": draw_words(batch.visits, (most, len(self.t2i.lookups[0])), self.seed).to(t.device)}
         tokens = encoder(batch.pixel_values, most, **choice).tokens
         condition = condition_on(self.t2i, tokens.float(), keep, captions)
         losses = self.loss(x0, noise, t, condition)

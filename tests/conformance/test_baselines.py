@@ -1,0 +1,75 @@
+"""Baselines in ViLex's place, in every family whose parts allow them."""
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from tests.conformance.common import same
+from tests.families import FAMILIES
+from vilex.baselines.dreambooth import load_adapter, save_adapter, tuned
+from vilex.baselines.tuning import TuningSettings
+from vilex.errors import InputError
+from vilex.guidance import Guidance
+from vilex.lexicon import VisualLexicon
+from vilex.train.loop import train
+
+SPOKEN = ("sd1", "sd2", "sdxl", "sdxl-turbo", "sd3-without-t5", "if", "z-image", "pixels")  # one vocabulary
+DECOUPLED = ("sd1", "sd2", "sdxl", "sdxl-turbo", "pixels")  # cross-attention over the text
+
+
+def settings(folder, method):
+    model = {"num_tokens": 4, "blocks": 1, "heads": 1, "base": str(folder), "method": method}
+    plain = {"tail_drop": "off", "caption_share": 0.0}
+    return {"model": model, "objective": plain, "run": {"steps": 2, "batch_size": 2}}
+
+
+def test_de_diffusion_says_words_of_the_text_encoders(family, configure, pictures):
+    name, folder = family
+    config = configure(**settings(folder, "de-diffusion"))
+    if name not in SPOKEN:
+        with pytest.raises(InputError, match="its text encoders have different words"):
+            train(config, quiet=True)
+        return
+    lexicon = VisualLexicon.from_pretrained(train(config, quiet=True))
+    tokens, table = lexicon.encode(pictures[:2]), lexicon.t2i.vocabulary
+    ids = torch.cdist(tokens, table.expand(2, -1, -1)).argmin(-1)
+    assert torch.equal(tokens, table[ids]) and not set(ids.flatten().tolist()) & set(lexicon.t2i.unsaid)
+    assert lexicon.reconstruct(pictures[:1], steps=1)[0].size == (lexicon.t2i.image_size,) * 2
+
+
+def test_ip_adapter_reads_past_the_text_encoder(family, configure, pictures):
+    name, folder = family
+    config = configure(**settings(folder, "ip-adapter"))
+    if name not in DECOUPLED:
+        with pytest.raises(InputError, match="ip-adapter needs cross-attention over the text"):
+            train(config, quiet=True)
+        return
+    lexicon = VisualLexicon.from_pretrained(train(config, quiet=True))
+    drawn, other = lexicon.generate(["<a> in snow", "<b> in snow"], {"a": pictures[0], "b": pictures[1]}, steps=2)
+    words = lexicon.generate("in snow", steps=2)[0]
+    base = lexicon.generate("<a> in snow", {"a": pictures[0]}, weights={"a": 0.0}, steps=2)[0]
+    assert drawn.tobytes() != words.tobytes() and base.tobytes() == words.tobytes()
+    assert drawn.tobytes() != other.tobytes()
+
+
+def test_dreambooth_learns_in_any_denoiser_and_is_gone_afterwards(family, lexicon, pictures, tmp_path):
+    name, folder = family
+    how = {"seed": 7, "steps": 2, "guidance": Guidance(2.5), "scheduler": FAMILIES[name].scheduler}
+    before = lexicon.generate("sks dog", **how)[0]
+    with tuned(lexicon, pictures[:2], "dog", TuningSettings(steps=6, lr=3e-2, batch_size=2), rank=2, prior_images=2):
+        inside = lexicon.generate("sks dog", **how)[0]
+        save_adapter(lexicon.t2i, tmp_path)
+    after = lexicon.generate("sks dog", **how)[0]
+    assert same(after, before, most=0) and not same(inside, before)
+    load_adapter(lexicon.t2i, tmp_path)
+    assert same(lexicon.generate("sks dog", **how)[0], inside)
+    if FAMILIES[name].cfg:
+        pipeline = DiffusionPipeline.from_pretrained(folder, **dict.fromkeys(FAMILIES[name].absent))
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline.load_lora_weights(tmp_path)
+        size = lexicon.t2i.image_size
+        expected = pipeline(
+            "sks dog", num_inference_steps=2, height=size, width=size, **FAMILIES[name].cfg(2.5),
+            generator=torch.Generator().manual_seed(7),
+        ).images[0]  # fmt: skip
+        assert same(expected, inside)
