@@ -76,7 +76,7 @@ def start_from(
 
     Args:
         strength: by default 0.8, under a mask 1.
-        mask: of the picture's size; white is drawn anew, black stays.
+        mask: of the picture's size; white is drawn anew, black stays; of a latent's place, what most of it is.
     Raises:
         InputError: a file cannot be read, sizes differ, or so little strength leaves no step.
     """
@@ -93,7 +93,8 @@ def start_from(
             f"mask: expected the picture's size, {opened.width} x {opened.height}, got {drawn.width} x {drawn.height}"
         )
     white = torch.from_numpy(np.array(square(drawn.convert("L"), size)))[None, None] >= 128
-    return Start(x0, strength, F.interpolate(white.float(), t2i.latent_shape[1:]).bool().to(t2i.device))
+    share = F.interpolate(white.float(), t2i.latent_shape[1:], mode="area")
+    return Start(x0, strength, (share >= 0.5).to(t2i.device))
 
 
 def _open(picture: str | Path | Image.Image) -> Image.Image:

@@ -7,6 +7,7 @@ from diffusers import DiffusionPipeline
 from tests.conformance.common import same
 from tests.families import FAMILIES
 from vilex.baselines.dreambooth import load_adapter, save_adapter, tuned
+from vilex.baselines.inversion import invert
 from vilex.baselines.tuning import TuningSettings
 from vilex.errors import InputError
 from vilex.guidance import Guidance
@@ -73,3 +74,13 @@ def test_dreambooth_learns_in_any_denoiser_and_is_gone_afterwards(family, lexico
             generator=torch.Generator().manual_seed(7),
         ).images[0]  # fmt: skip
         assert same(expected, inside)
+
+
+def test_textual_inversion_finds_a_word_for_every_text_encoder(lexicon, pictures):
+    start = lexicon.t2i.word("dog")
+    word, _ = invert(lexicon.t2i, pictures[:2], "dog", settings=TuningSettings(steps=2, lr=1e-2, batch_size=2))
+    first = 0
+    for lookup in lexicon.t2i.lookups:
+        columns = slice(first, first := first + lookup.shape[1])
+        assert (word[0, columns] - start[columns]).abs().max() > 1e-3
+    assert word.shape == (1, lexicon.t2i.width)

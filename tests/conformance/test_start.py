@@ -151,3 +151,11 @@ def test_starts_that_cannot_be_are_named(lexicon, pictures):
         lexicon.generate("cat", mask=right_half(8))
     with pytest.raises(InputError, match=r"nothing.png: no such file"):
         lexicon.generate("cat", start="nothing.png")
+
+
+def test_a_latents_place_is_what_most_of_it_is(lexicon, pictures):
+    frame = Image.new("L", (32, 32))
+    frame.paste(255, (5, 5, 27, 27))
+    mask = start_from(lexicon.t2i, pictures[2], 1, mask=frame).mask
+    assert mask.shape == (1, 1, *lexicon.t2i.latent_shape[1:]) and mask.any() and not mask.all()
+    assert torch.equal(mask, mask.flip(2, 3))
