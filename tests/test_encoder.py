@@ -2,10 +2,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
+from safetensors.torch import load_file, save_file
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
+)
 
 from tests import tiny
-from vilex.encoder import ViLexConfig, ViLexEncoder
+from vilex.encoder import ViLexConfig, ViLexEncoder, load_encoder
 from vilex.encoder.towers import load_tower, patches_of
 from vilex.errors import InputError
 
@@ -90,3 +98,33 @@ def test_unknown_tower_is_refused(tmp_path):
 def test_five_blocks_by_default():
     config = ViLexConfig()
     assert (config.num_tokens, config.blocks) == (75, 5)
+
+
+def test_weights_that_are_in_no_file_are_named(tmp_path):
+    folder = tiny.tower(tmp_path / "tower", "siglip")
+    encoder = ViLexEncoder.from_tower(str(folder), width=24, num_tokens=7, blocks=2, heads=4)
+    encoder.save_pretrained(tmp_path / "encoder")
+    for place, lost in ((tmp_path / "encoder", "pooler.queries"), (folder, "layers.1.mlp.fc1.weight")):
+        weights = load_file(place / "model.safetensors")
+        kept = {name: value for name, value in weights.items() if not name.endswith(lost)}
+        save_file(kept, place / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"encoder: has no weights for pooler.queries; fetch it again"):
+        load_encoder(tmp_path / "encoder")
+    with pytest.raises(InputError, match=r"has no weights for .*layers.1.mlp.fc1.weight; fetch it again"):
+        load_tower(str(folder))
+
+
+@pytest.mark.parametrize("kind", ["siglip", "clip"])
+def test_the_vision_part_of_a_whole_model(tmp_path, kind):
+    """As SigLIP and CLIP are published: one model of text and vision."""
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    seen, text = {**small, "image_size": 32, "patch_size": 8}, {**small, "vocab_size": 99}
+    if kind == "siglip":
+        whole = SiglipModel(SiglipConfig(text_config=text, vision_config=seen))
+    else:
+        whole = CLIPModel(CLIPConfig(text_config=text, vision_config=seen))
+    whole.save_pretrained(tmp_path)
+    tower, pixels = load_tower(str(tmp_path)), torch.randn(1, 3, 32, 32)
+    assert torch.equal(tower(pixels).last_hidden_state, whole.eval().vision_model(pixels).last_hidden_state)
+    encoder = ViLexEncoder.from_tower(str(tmp_path), width=24, num_tokens=7, blocks=2, heads=4).eval()
+    assert torch.equal(patches_of(encoder.tower, pixels), patches_of(tower, pixels))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
+from torch import nn
 
 from vilex.errors import InputError
 from vilex.images import file_hash
@@ -96,6 +97,18 @@ def check_safetensors(folder: Path) -> None:
                 pass
         except (safetensors.SafetensorError, OSError):
             raise InputError(f"{path}: damaged weights; fetch the file again") from None
+
+
+def check_whole(name: str | Path, module: nn.Module, about: dict[str, Any]) -> None:
+    """Raise InputError if weights of a loaded module were in no file; its loader has made them up.
+
+    Args:
+        about: what `from_pretrained(..., output_loading_info=True)` tells.
+    """
+    made_up = sorted(set(about["missing_keys"]) & set(module.state_dict()))
+    if made_up:
+        others = f" and {len(made_up) - 1} others" if len(made_up) > 1 else ""
+        raise InputError(f"{name}: has no weights for {made_up[0]}{others}; fetch it again")
 
 
 def fingerprint(folder: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from safetensors.torch import load_file, save_file
 
 from tests.conformance.common import same, word_tokens
 from tests.families import FAMILIES
@@ -239,6 +240,48 @@ def test_prompt_embeds_go_into_diffusers_own_pipeline(family, lexicon):
         ).images[0]  # fmt: skip
         how = {"seed": 7, "steps": 2, "scheduler": FAMILIES[name].scheduler, "negative": "red"}
         assert same(lexicon.generate("<v:2> in snow", tokens, guidance=guidance, **how)[0], expected)
+
+
+def rewritten(folder, tmp_path, part, change):
+    """A copy of a pipeline folder, a part's weights changed."""
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    (file,) = (copied / part).glob("*.safetensors")
+    save_file(change(load_file(file)), file, {"format": "pt"})
+    return copied
+
+
+def test_a_weight_that_is_in_no_file_is_named(family, tmp_path):
+    for part in load_t2i(family[1]).names:
+        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+        names = []
+
+        def lose(weights, names=names):
+            names += sorted(name for name in weights if name.endswith("weight"))[2:4]
+            return {name: value for name, value in weights.items() if name not in names}
+
+        folder = rewritten(family[1], tmp_path, part, lose)
+        with pytest.raises(InputError, match=rf"{part}: has no weights for .* and 1 others; fetch it again"):
+            load_t2i(folder)
+
+
+def test_names_of_older_files_are_known(folders, tmp_path):
+    """As Stable Diffusion 1.5 is published: a prefix in the text encoder, other names in the auto-encoder."""
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+    def rename(weights):
+        for new, before in old.items():
+            weights = {name.replace(new, before): value for name, value in weights.items()}
+        return weights
+
+    def prefix(weights):
+        prefixed = {f"text_model.{name}": value for name, value in weights.items()}
+        return prefixed | {"text_model.embeddings.position_ids": torch.arange(77)[None]}
+
+    own = load_t2i(folders("sd1"))
+    for part, change in (("vae", rename), ("text_encoder", prefix)):
+        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+        again = getattr(load_t2i(rewritten(folders("sd1"), tmp_path, part, change)), part).state_dict()
+        assert all(torch.equal(value, again[name]) for name, value in getattr(own, part).state_dict().items())
 
 
 def test_a_tokenizer_without_its_words_is_named(folders, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from vilex.encoder.model import ViLexEncoder
-from vilex.files import read_encoder_config, resolve
+from vilex.files import check_whole, read_encoder_config, resolve
 from vilex.quiet import quiet_loading
 
 EMBEDDED = {"nano": Path(__file__).parents[1] / "models" / "nano"}
@@ -25,5 +25,8 @@ def encoder_folder(name: str | Path) -> Path:
 def load_encoder(name: str | Path) -> ViLexEncoder:
     """An encoder in float32, ready to encode; the frozen model is not needed for that. Raises as `encoder_folder`."""
     folder = encoder_folder(name)
+    how = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
     with quiet_loading():
-        return ViLexEncoder.from_pretrained(folder, use_safetensors=True, dtype=torch.float32).eval()
+        encoder, about = ViLexEncoder.from_pretrained(folder, **how)
+    check_whole(folder, encoder, about)
+    return encoder.eval()

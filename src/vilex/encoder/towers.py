@@ -20,6 +20,7 @@ from transformers.image_utils import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from vilex.errors import InputError
+from vilex.files import check_whole
 
 OPEN_CLIP = "open_clip"
 OPEN_CLIP_PREFIX = f"{OPEN_CLIP}:"
@@ -51,7 +52,7 @@ def load_tower(name: str) -> nn.Module:
     `open_clip:coca_ViT-L-14/laion2b_s13b_b90k` loads an open_clip model (extra `vilex[coca]`).
 
     Raises:
-        InputError: there is no such model, or its weights are not safetensors.
+        InputError: there is no such model, its weights are not safetensors, or some of them are missing.
     """
     if name.startswith(OPEN_CLIP_PREFIX):
         return OpenClipTower(*name.removeprefix(OPEN_CLIP_PREFIX).split("/", 1))
@@ -59,10 +60,12 @@ def load_tower(name: str) -> nn.Module:
         config = AutoConfig.from_pretrained(name)
         kind = config.model_type
         vision_class = {"siglip": SiglipVisionModel, "clip": CLIPVisionModel}.get(kind, AutoModel)
-        tower = vision_class.from_pretrained(name, use_safetensors=True)
+        tower, about = vision_class.from_pretrained(name, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise InputError(f"tower '{name}': {str(error).splitlines()[0]}") from None
-    return _without_unused_head(tower)
+    tower = _without_unused_head(tower)
+    check_whole(f"tower '{name}'", tower, about)
+    return tower
 
 
 def read_tower_settings(name: str) -> dict[str, Any]:

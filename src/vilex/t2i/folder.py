@@ -12,7 +12,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from vilex.errors import InputError
-from vilex.files import check_safetensors, read_json
+from vilex.files import check_safetensors, check_whole, read_json
 from vilex.prompt import Frame
 from vilex.t2i.offload import device_of, offload
 from vilex.t2i.schedule import is_flow, set_steps, shift_level
@@ -254,9 +254,9 @@ class DiffusersT2I:
 def _load(folder: Path, kind: type, dtype: torch.dtype) -> Any:
     if not issubclass(kind, nn.Module):
         return kind.from_pretrained(folder)
-    if issubclass(kind, transformers.PreTrainedModel):
-        return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-    return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, low_cpu_mem_usage=False)
+    module, about = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    check_whole(folder, module, about)
+    return module
 
 
 def _check_words(folder: Path, components: Mapping[str, Any]) -> None:
