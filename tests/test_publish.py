@@ -99,6 +99,8 @@ def test_a_hub_id_may_name_a_revision(monkeypatch, tmp_path):
     assert resolve("someone/base@fp16") == tmp_path and asked == {"name": "someone/base", "revision": "fp16"}
     resolve("someone/base")
     assert asked["revision"] is None
+    resolve("someone/base@refs/pr/3", weights=False)
+    assert asked["revision"] == "refs/pr/3"
 
 
 FETCH = "import sys; from vilex.files import resolve; print(resolve(sys.argv[1]))"

@@ -28,15 +28,14 @@ def resolve(name: str | Path, weights: bool = True) -> Path:
     Raises:
         InputError: neither a folder nor a model that can be fetched.
     """
-    path = Path(name)
+    path, (wanted, _, revision) = Path(name), str(name).partition("@")
     if path.is_dir():
         return path
-    if path.exists() or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1:
+    if path.exists() or wanted.startswith((".", "/", "~")) or wanted.count("/") > 1:
         raise InputError(f"{name}: no such model folder")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted, _, revision = str(name).partition("@")
     try:
         folder = Path(snapshot_download(wanted, revision=revision or None, allow_patterns=list(HUB_PATTERNS)))
         if weights:
@@ -90,7 +89,10 @@ def check_safetensors(folder: Path) -> None:
     """Raise InputError that names the file if `folder` holds no weights or damaged ones."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise InputError(f"{folder}: no .safetensors weights; pickled weights are never read, convert them first")
+        raise InputError(
+            f"{folder}: no .safetensors weights; pickled weights are never read: convert them, or name a "
+            "revision of the hub that has them, as in OWNER/NAME@refs/pr/1"
+        )
     for path in files:
         try:
             with safetensors.safe_open(path, "pt"):
