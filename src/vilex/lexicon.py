@@ -16,7 +16,6 @@ from vilex.guidance import PLAIN, Branch, Guidance, Mixture
 from vilex.images import load_image
 from vilex.pixels import to_images
 from vilex.prompt import Prompt, parse, set_budgets
-from vilex.quiet import quiet_loading
 from vilex.sample import make_scheduler, sample
 from vilex.start import start_from
 from vilex.t2i import FrozenT2I, load_t2i, speaking
@@ -67,8 +66,7 @@ class VisualLexicon:
         base = t2i or encoder.config.base_model
         base_folder = folder / base if t2i is None and (folder / base).is_dir() else resolve(base)
         check_fingerprint(base_folder, encoder.config.base_sha256)
-        with quiet_loading():
-            frozen = load_t2i(base_folder, dtype)
+        frozen = load_t2i(base_folder, dtype)
         lexicon = cls(encoder.to(device, dtype), frozen.offload(device, offload) if offload else frozen.to(device))
         lexicon.encoder_sha256 = weights_hash(folder)
         return lexicon

@@ -20,7 +20,8 @@ from transformers.image_utils import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from vilex.errors import InputError
-from vilex.files import check_whole
+from vilex.files import check_whole, resolve
+from vilex.quiet import quiet_loading
 
 OPEN_CLIP = "open_clip"
 OPEN_CLIP_PREFIX = f"{OPEN_CLIP}:"
@@ -47,7 +48,7 @@ def build_tower(settings: dict[str, Any]) -> nn.Module:
 
 
 def load_tower(name: str) -> nn.Module:
-    """A pre-trained tower by hub id or folder, only its vision part, from safetensors.
+    """A pre-trained tower by hub id (`owner/name@revision`) or folder, only its vision part, from safetensors.
 
     `open_clip:coca_ViT-L-14/laion2b_s13b_b90k` loads an open_clip model (extra `vilex[coca]`).
 
@@ -56,11 +57,12 @@ def load_tower(name: str) -> nn.Module:
     """
     if name.startswith(OPEN_CLIP_PREFIX):
         return OpenClipTower(*name.removeprefix(OPEN_CLIP_PREFIX).split("/", 1))
+    folder = resolve(name)
     try:
-        config = AutoConfig.from_pretrained(name)
-        kind = config.model_type
+        kind = AutoConfig.from_pretrained(folder).model_type
         vision_class = {"siglip": SiglipVisionModel, "clip": CLIPVisionModel}.get(kind, AutoModel)
-        tower, about = vision_class.from_pretrained(name, use_safetensors=True, output_loading_info=True)
+        with quiet_loading():
+            tower, about = vision_class.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise InputError(f"tower '{name}': {str(error).splitlines()[0]}") from None
     tower = _without_unused_head(tower)
@@ -78,8 +80,9 @@ def read_tower_settings(name: str) -> dict[str, Any]:
         kind = name.removeprefix(OPEN_CLIP_PREFIX).split("/", 1)[0]
         size = (_open_clip().get_model_config(kind) or {}).get("vision_cfg", {}).get("image_size", 224)
         return {"model_type": OPEN_CLIP, "name": kind, "image_size": size}
+    folder = resolve(name, weights=False)
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise InputError(f"tower '{name}': {str(error).splitlines()[0]}") from None
     return getattr(config, "vision_config", config).to_dict()
@@ -107,7 +110,7 @@ def tower_normalization(name: str, tower: nn.Module) -> dict[str, tuple[float, .
     if isinstance(tower, OpenClipTower):
         return {"image_mean": tower.visual.preprocess_cfg["mean"], "image_std": tower.visual.preprocess_cfg["std"]}
     try:
-        processor = AutoImageProcessor.from_pretrained(name)
+        processor = AutoImageProcessor.from_pretrained(resolve(name, weights=False))
         return {"image_mean": tuple(processor.image_mean), "image_std": tuple(processor.image_std)}
     except (OSError, ValueError):
         mean, std = NORMALIZATION.get(tower.config.model_type, (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD))

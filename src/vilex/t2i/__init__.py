@@ -7,6 +7,7 @@ import torch
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.files import read_json, resolve
+from vilex.quiet import quiet_loading
 from vilex.t2i.base import Condition, FrozenT2I
 from vilex.t2i.decoupled import DecoupledT2I
 from vilex.t2i.deepfloyd_if import DeepFloydIF
@@ -38,13 +39,15 @@ def load_t2i(name: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersT
         InputError: nothing is there, it is damaged, or of a family not supported.
     """
     folder = resolve(name)
-    return family_of(folder).from_pretrained(folder, dtype)
+    with quiet_loading():
+        return family_of(folder).from_pretrained(folder, dtype)
 
 
 def shape_of(name: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersT2I:
     """The same without weights, on the meta device; see `load_t2i` for what raises."""
     folder = resolve(name, weights=False)
-    return family_of(folder).from_config(folder, dtype)
+    with quiet_loading():
+        return family_of(folder).from_config(folder, dtype)
 
 
 def family_of(folder: Path) -> type[DiffusersT2I]:

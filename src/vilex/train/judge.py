@@ -15,7 +15,6 @@ from vilex.errors import InputError
 from vilex.grid import grid
 from vilex.images import square
 from vilex.lexicon import VisualLexicon
-from vilex.quiet import quiet_loading
 from vilex.t2i import FrozenT2I
 from vilex.train.config import TrainConfig
 from vilex.train.data.example import Example
@@ -57,11 +56,8 @@ class Judge:
     @torch.no_grad()
     def _features(self, encoder: ViLexEncoder, images: list[Image.Image]) -> Tensor:
         """[B, D] of the tower training began with, read anew each time: it need not stay in memory."""
-        with quiet_loading():
-            if self.config.model.encoder:
-                tower = load_encoder(self.config.model.encoder).tower
-            else:
-                tower = load_tower(self.config.model.tower)
+        model = self.config.model
+        tower = load_encoder(model.encoder).tower if model.encoder else load_tower(model.tower)
         tower = tower.to(encoder.device, torch.float32).eval()
         return patches_of(tower, encoder.preprocess(images).float()).mean(1)
 

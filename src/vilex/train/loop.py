@@ -59,9 +59,8 @@ class Training:
         self.engine = Engine(config.run)
         torch.manual_seed(config.run.seed)
         base = resolve(config.model.base)
-        with quiet_loading():
-            self.t2i = load_t2i(base, getattr(torch, config.model.frozen_dtype)).to(self.engine.device)
-            self.bare = new_encoder(config, self.t2i, base)
+        self.t2i = load_t2i(base, getattr(torch, config.model.frozen_dtype)).to(self.engine.device)
+        self.bare = new_encoder(config, self.t2i, base)
         norms = [lookup.float().norm(dim=1).mean().item() for lookup in self.t2i.lookups]
         self.word_norm = sum(norm**2 for norm in norms) ** 0.5
         if config.run.gradient_checkpointing:
