@@ -61,3 +61,12 @@ class Output:
         }
         (self.folder / MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         return content
+
+
+def unique_names(paths: list[Path]) -> list[str]:
+    """A name for each file: its own without the suffix, numbered where several have the same."""
+    names: list[str] = []
+    for path in paths:
+        taken = sum(name == path.stem or name.startswith(f"{path.stem}~") for name in names)
+        names.append(f"{path.stem}~{taken + 1}" if taken else path.stem)
+    return names
