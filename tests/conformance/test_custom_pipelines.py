@@ -80,3 +80,14 @@ def test_in_half_precision(family, lexicon, custom, pictures):
     expected = draw(pipeline.load_vilex(encoder), family[0], lexicon, pictures[0])
     drawn = draw(pipeline.to(torch.bfloat16).load_vilex(encoder), family[0], lexicon, pictures[0])
     assert 0 < np.abs(np.asarray(expected, dtype=float) - np.asarray(drawn)).mean() < 3
+
+
+@pytest.mark.filterwarnings("ignore::vilex.prompt.PromptWarning")
+def test_words_alone_are_the_base_pipelines(family, lexicon, custom):
+    how = {"guidance": Guidance(2.5), "seed": 2, "steps": 3, "scheduler": FAMILIES[family[0]].scheduler}
+    size = lexicon.t2i.image_size
+    drawn = custom[0](
+        "cat dog in snow", num_inference_steps=3, height=size, width=size, **FAMILIES[family[0]].cfg(2.5),
+        generator=torch.Generator().manual_seed(2),
+    ).images[0]  # fmt: skip
+    assert same(drawn, lexicon.generate("cat dog in snow", **how)[0])
