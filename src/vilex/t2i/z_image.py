@@ -45,7 +45,8 @@ class ZImage(DiffusersT2I):
         return (self.latent_shape[1] // PATCH) * (self.latent_shape[2] // PATCH)
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
-        output, lengths = self.encoders[0].read(prompts, tokens, masked=True, output_hidden_states=True)
+        how = {"output_hidden_states": True, "use_cache": False}
+        output, lengths = self.encoders[0].read(prompts, tokens, masked=True, **how)
         return Condition(output.hidden_states[-2], lengths=lengths)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
