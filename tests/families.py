@@ -117,14 +117,16 @@ def stable_diffusion_xl(folder: Path, turbo: bool = False) -> Path:
     return folder
 
 
-def stable_diffusion_3(folder: Path, with_t5: bool = True) -> Path:
+def stable_diffusion_3(folder: Path, later: bool = False) -> Path:
+    """Version 3; or 3.5, whose transformer differs, from a folder that goes without T5 to save memory."""
     torch.manual_seed(12)
     (one, words), (two, words_2) = clip(True), clip(True, width=48, pad_token="!")
-    three, words_3 = t5(width=96) if with_t5 else (None, None)
+    three, words_3 = (None, None) if later else t5(width=96)
+    differs = {"qk_norm": "rms_norm", "dual_attention_layers": (0,)} if later else {}
     transformer = SD3Transformer2DModel(
         sample_size=8, patch_size=2, in_channels=16, num_layers=2, attention_head_dim=8, num_attention_heads=4,
         caption_projection_dim=32, joint_attention_dim=96, pooled_projection_dim=48,
-        out_channels=16, pos_embed_max_size=8,
+        out_channels=16, pos_embed_max_size=8, **differs,
     )  # fmt: skip
     StableDiffusion3Pipeline(
         transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
@@ -263,8 +265,8 @@ FAMILIES = {
     "sdxl": Family(stable_diffusion_xl, _plain, "euler"),
     "sdxl-turbo": Family(lambda folder: stable_diffusion_xl(folder, turbo=True), _plain, "euler"),
     "sd3": Family(stable_diffusion_3, _plain, "euler"),
-    "sd3-without-t5": Family(
-        lambda folder: stable_diffusion_3(folder, with_t5=False), _plain, "euler", ("text_encoder_3", "tokenizer_3")
+    "sd3.5-without-t5": Family(
+        lambda folder: stable_diffusion_3(folder, later=True), _plain, "euler", ("text_encoder_3", "tokenizer_3")
     ),
     "flux": Family(flux, lambda weight: {"true_cfg_scale": weight, "negative_prompt": ""}, "euler"),
     "if": Family(deepfloyd_if, lambda weight: {"guidance_scale": weight, "clean_caption": False}, "ddpm"),

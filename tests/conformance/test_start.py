@@ -35,7 +35,7 @@ IMG2IMG = {
     "sdxl": StableDiffusionXLImg2ImgPipeline,
     "sdxl-turbo": StableDiffusionXLImg2ImgPipeline,
     "sd3": StableDiffusion3Img2ImgPipeline,
-    "sd3-without-t5": StableDiffusion3Img2ImgPipeline,
+    "sd3.5-without-t5": StableDiffusion3Img2ImgPipeline,
     "flux": FluxImg2ImgPipeline,
     "if": IFImg2ImgPipeline,
     "z-image": ZImageImg2ImgPipeline,
@@ -46,7 +46,7 @@ INPAINTING = {
     "sdxl": StableDiffusionXLInpaintPipeline,
     "sdxl-turbo": StableDiffusionXLInpaintPipeline,
     "sd3": StableDiffusion3InpaintPipeline,
-    "sd3-without-t5": StableDiffusion3InpaintPipeline,
+    "sd3.5-without-t5": StableDiffusion3InpaintPipeline,
     "flux": FluxInpaintPipeline,
     "z-image": ZImageInpaintPipeline,
 }  # IF's own keeps what it must by another rule
