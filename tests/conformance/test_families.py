@@ -264,6 +264,22 @@ def test_a_weight_that_is_in_no_file_is_named(family, tmp_path):
             load_t2i(folder)
 
 
+def test_weights_in_several_files(folders, tmp_path):
+    """As FLUX.1, Z-Image and IF are published; a file of them that is missing is named."""
+    folder, own = shutil.copytree(folders("flux"), tmp_path / "copy"), load_t2i(folders("flux"))
+    for part in ("transformer", "text_encoder_2"):
+        for file in (folder / part).glob("*.safetensors"):
+            file.unlink()
+        getattr(own, part).save_pretrained(folder / part, max_shard_size="20KB")
+    again, files = load_t2i(folder), sorted((folder / "transformer").glob("*.safetensors"))
+    for part in ("transformer", "text_encoder_2"):
+        found = getattr(again, part).state_dict()
+        assert all(torch.equal(value, found[name]) for name, value in getattr(own, part).state_dict().items())
+    files[1].unlink()
+    with pytest.raises(InputError, match=rf"cannot be loaded: .*{files[1].name}"):
+        load_t2i(folder)
+
+
 def test_names_of_older_files_are_known(folders, tmp_path):
     """As Stable Diffusion 1.5 is published: a prefix in the text encoder, other names in the auto-encoder."""
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
