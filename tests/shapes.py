@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, Qwen3Config, SiglipVisionConfig, T5Config
 
 from tests import families, tiny
 
+CLIP_L = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 TEXT = {  # Stable Diffusion 1.x: CLIP ViT-L/14; 2.x: OpenCLIP ViT-H/14 less its last layer
-    1: {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
+    1: CLIP_L,
     2: {"hidden_size": 1024, "num_hidden_layers": 23, "num_attention_heads": 16, "intermediate_size": 4096},
 }
 UNET = {
@@ -38,28 +38,12 @@ TOWERS = {
 
 def stable_diffusion(folder: Path, version: int) -> Path:
     """Stable Diffusion 1.5 or 2.1 in diffusers format, without its weights."""
-    tiny.tokenizer("<|endoftext|>" if version == 1 else "!").save_pretrained(folder / "tokenizer")
-    CLIPTextConfig(vocab_size=49_408, projection_dim=768, **TEXT[version]).save_pretrained(folder / "text_encoder")
     prediction = "epsilon" if version == 1 else "v_prediction"
-    parts = {
-        "unet": {"_class_name": UNet2DConditionModel.__name__, **UNET[version]},
-        "vae": {"_class_name": AutoencoderKL.__name__, **VAE},
-        "scheduler": {"_class_name": "DDIMScheduler", **tiny.BETAS, "prediction_type": prediction},
-    }
-    for name, content in parts.items():
-        (folder / name).mkdir()
-        file = "scheduler_config.json" if name == "scheduler" else "config.json"
-        (folder / name / file).write_text(json.dumps(content))
-    index = {
-        "_class_name": "StableDiffusionPipeline",
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return folder
+    return _pipeline(
+        folder, "StableDiffusionPipeline", ("DDIMScheduler", {**tiny.BETAS, "prediction_type": prediction}),
+        text_encoder=("CLIPTextModel", TEXT[version]), unet=("UNet2DConditionModel", UNET[version]),
+        vae=("AutoencoderKL", VAE),
+    )  # fmt: skip
 
 
 def tower(folder: Path, name: str) -> Path:
@@ -76,7 +60,6 @@ def tower(folder: Path, name: str) -> Path:
     return folder
 
 
-CLIP_L = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 CLIP_G = {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 20, "intermediate_size": 5120}
 T5_XXL = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "vocab_size": 32128,
           "feed_forward_proj": "gated-gelu"}  # fmt: skip

@@ -20,6 +20,7 @@ from vilex.baselines.dreambooth import add_adapter, save_adapter
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.lexicon import VisualLexicon
+from vilex.t2i import load_t2i
 
 FILES = Path(vilex.pipelines.__file__).parent
 
@@ -45,8 +46,6 @@ def loaded(request, bases, tower_folder, tmp_path):
 
 
 def encoder_for(base, tower, folder):
-    from vilex.t2i import load_t2i
-
     t2i = load_t2i(base)
     torch.manual_seed(5)
     encoder = ViLexEncoder.from_tower(

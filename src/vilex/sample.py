@@ -82,11 +82,10 @@ def sample(
     noise = noise.to(t2i.device)
     t2i.prepare(scheduler, steps)
     timesteps, first = scheduler.timesteps, 0
+    x_t = noise * getattr(scheduler, "init_noise_sigma", 1.0)  # flow models have none
     if start:
         first = start.first(scheduler, steps)
-        x_t = start.begin(scheduler, noise, timesteps[first])
-    else:
-        x_t = noise * getattr(scheduler, "init_noise_sigma", 1.0)  # flow models have none
+        x_t = start.begin(x_t, scheduler, noise, timesteps[first])
     scaled = getattr(scheduler, "scale_model_input", lambda x, t: x)
     extra = {"generator": generators} if _takes_generator(scheduler) else {}
     learned = _takes_variance(scheduler)

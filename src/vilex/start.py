@@ -44,10 +44,10 @@ class Start:
             scheduler.set_begin_index(index)
         return index
 
-    def begin(self, scheduler: Any, noise: Tensor, t: Tensor) -> Tensor:
-        """x_t at the first timestep, [B, c, h, w]; under a mask at full strength it is noise alone."""
+    def begin(self, x_t: Tensor, scheduler: Any, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t at the first timestep, [B, c, h, w]; under a mask at full strength it stays what it was, noise alone."""
         if self.mask is not None and self.strength == 1:
-            return noise * getattr(scheduler, "init_noise_sigma", 1.0)
+            return x_t
         return self._noised(scheduler, noise, t)
 
     def restore(self, x_t: Tensor, scheduler: Any, noise: Tensor, later: Tensor) -> Tensor:

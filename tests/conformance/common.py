@@ -1,12 +1,31 @@
-"""Image tokens that are words, and pictures compared."""
+"""Image tokens that are words, diffusers' own pipelines, and pictures compared."""
 
 import numpy as np
+import pytest
 import torch
+from diffusers import DiffusionPipeline
+
+from tests.families import FAMILIES
 
 
 def word_tokens(t2i, words):
     """Words as an image's tokens would be: every text encoder's own embedding of each, side by side."""
     return torch.stack([t2i.word(word) for word in words])
+
+
+def own_pipeline(family, **how):
+    """diffusers' pipeline of a family (name and folder); where there is none, the test is skipped."""
+    name, folder = family
+    if not FAMILIES[name].cfg:
+        pytest.skip("diffusers has no pipeline of this family")
+    pipeline = DiffusionPipeline.from_pretrained(folder, **how, **dict.fromkeys(FAMILIES[name].absent))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def guided(name, weight):
+    """A pipeline's arguments for a guidance weight where both prompts come as embeddings."""
+    return {key: value for key, value in FAMILIES[name].cfg(weight).items() if key != "negative_prompt"}
 
 
 def same(a, b, most=1):

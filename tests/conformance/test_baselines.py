@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline
 
-from tests.conformance.common import same
+from tests.conformance.common import own_pipeline, same
 from tests.families import FAMILIES
 from vilex.baselines.dreambooth import load_adapter, save_adapter, tuned
 from vilex.baselines.inversion import invert
@@ -54,7 +53,7 @@ def test_ip_adapter_reads_past_the_text_encoder(family, configure, pictures):
 
 
 def test_dreambooth_learns_in_any_denoiser_and_is_gone_afterwards(family, lexicon, pictures, tmp_path):
-    name, folder = family
+    name = family[0]
     how = {"seed": 7, "steps": 2, "guidance": Guidance(2.5), "scheduler": FAMILIES[name].scheduler}
     before = lexicon.generate("sks dog", **how)[0]
     with tuned(lexicon, pictures[:2], "dog", TuningSettings(steps=6, lr=3e-2, batch_size=2), rank=2, prior_images=2):
@@ -65,8 +64,7 @@ def test_dreambooth_learns_in_any_denoiser_and_is_gone_afterwards(family, lexico
     load_adapter(lexicon.t2i, tmp_path)
     assert same(lexicon.generate("sks dog", **how)[0], inside)
     if FAMILIES[name].cfg:
-        pipeline = DiffusionPipeline.from_pretrained(folder, **dict.fromkeys(FAMILIES[name].absent))
-        pipeline.set_progress_bar_config(disable=True)
+        pipeline = own_pipeline(family)
         pipeline.load_lora_weights(tmp_path)
         size = lexicon.t2i.image_size
         expected = pipeline(

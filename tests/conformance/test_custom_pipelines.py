@@ -6,10 +6,9 @@ import accelerate
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
 
 import vilex.pipelines
-from tests.conformance.common import same
+from tests.conformance.common import guided, own_pipeline, same
 from tests.families import FAMILIES
 from vilex.guidance import Guidance
 
@@ -19,22 +18,14 @@ FILES = Path(vilex.pipelines.__file__).parent
 @pytest.fixture
 def custom(family, lexicon, tmp_path):
     """The family's custom pipeline, and an encoder's folder for it."""
-    name, folder = family
-    if not FAMILIES[name].cfg:
-        pytest.skip("diffusers has no pipeline of this family")
     lexicon.encoder.save_pretrained(tmp_path / "encoder")
     file = FILES / f"{type(lexicon.t2i).__module__.split('.')[-1]}.py"
-    pipeline = DiffusionPipeline.from_pretrained(
-        folder, custom_pipeline=str(file), trust_remote_code=True, **dict.fromkeys(FAMILIES[name].absent)
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline, tmp_path / "encoder"
+    return own_pipeline(family, custom_pipeline=str(file), trust_remote_code=True), tmp_path / "encoder"
 
 
 def draw(pipeline, name, lexicon, picture, **how):
-    arguments = {key: value for key, value in FAMILIES[name].cfg(2.5).items() if key != "negative_prompt"}
     return pipeline(
-        "<cat:4> in snow", {"cat": picture}, **arguments, **how, num_inference_steps=3,
+        "<cat:4> in snow", {"cat": picture}, **guided(name, 2.5), **how, num_inference_steps=3,
         height=lexicon.t2i.image_size, width=lexicon.t2i.image_size, generator=torch.Generator().manual_seed(2),
     ).images[0]  # fmt: skip
 

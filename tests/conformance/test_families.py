@@ -7,10 +7,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from tests.conformance.common import same, word_tokens
+from tests.conformance.common import guided, own_pipeline, same, word_tokens
 from tests.families import FAMILIES
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
@@ -30,12 +29,7 @@ from vilex.train.plan import make_plan
 
 @pytest.mark.filterwarnings("ignore::vilex.prompt.PromptWarning")
 def test_words_and_words_as_vectors_give_diffusers_own_picture(family, lexicon):
-    name, folder = family
-    if not FAMILIES[name].cfg:
-        pytest.skip("diffusers has no pipeline of this family")
-    absent = dict.fromkeys(FAMILIES[name].absent)
-    pipeline = DiffusionPipeline.from_pretrained(folder, **absent)
-    pipeline.set_progress_bar_config(disable=True)
+    name, pipeline = family[0], own_pipeline(family)
     expected = pipeline(
         "cat dog in snow", num_inference_steps=3, generator=torch.Generator().manual_seed(7),
         height=lexicon.t2i.image_size, width=lexicon.t2i.image_size, **FAMILIES[name].cfg(2.5),
@@ -225,17 +219,12 @@ def test_long_words_are_cut_with_a_warning(folders):
 
 @pytest.mark.filterwarnings("ignore::vilex.prompt.PromptWarning")
 def test_prompt_embeds_go_into_diffusers_own_pipeline(family, lexicon):
-    name, folder = family
-    if not FAMILIES[name].cfg:
-        pytest.skip("diffusers has no pipeline of this family")
-    pipeline = DiffusionPipeline.from_pretrained(folder, **dict.fromkeys(FAMILIES[name].absent))
-    pipeline.set_progress_bar_config(disable=True)
+    name, pipeline = family[0], own_pipeline(family)
     tokens = {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
     for text_free, guidance in ((False, Guidance(2.5)), (True, Guidance(1.0, 2.5))):
         embeds = lexicon.prompt_embeds("<v:2> in snow", tokens, negative="red", text_free=text_free)
-        arguments = {key: value for key, value in FAMILIES[name].cfg(2.5).items() if key != "negative_prompt"}
         expected = pipeline(
-            **embeds, **arguments, num_inference_steps=2, generator=torch.Generator().manual_seed(7),
+            **embeds, **guided(name, 2.5), num_inference_steps=2, generator=torch.Generator().manual_seed(7),
             height=lexicon.t2i.image_size, width=lexicon.t2i.image_size,
         ).images[0]  # fmt: skip
         how = {"seed": 7, "steps": 2, "scheduler": FAMILIES[name].scheduler, "negative": "red"}

@@ -21,7 +21,7 @@ from diffusers import (
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
-from tests.conformance.common import same, word_tokens
+from tests.conformance.common import guided, same, word_tokens
 from tests.families import FAMILIES
 from vilex.errors import InputError
 from vilex.guidance import Guidance
@@ -69,7 +69,7 @@ def drawn_by_both(kind, name, lexicon, picture, strength, mask=None):
     size, tokens = lexicon.t2i.image_size, {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
     pipeline = lexicon.pipeline(kind, **dict.fromkeys(FAMILIES[name].absent))
     pipeline.set_progress_bar_config(disable=True)
-    arguments = {key: value for key, value in FAMILIES[name].cfg(2.5).items() if key != "negative_prompt"}
+    arguments = guided(name, 2.5)
     if mask:
         arguments["mask_image"] = mask
     if "height" in inspect.signature(pipeline.__call__).parameters:

@@ -1,7 +1,6 @@
 """DeepFloyd IF, first stage: T5 with its mask, a U-Net at 64 x 64 pixels that also learns its variance."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -23,8 +22,8 @@ class DeepFloydIF(PixelSpace):
         "unet": ("UNet2DConditionModel",),
     }
 
-    def setup(self, tokenizers: dict[str, Any]) -> None:
-        self.encoders = [TextEncoder(self.text_encoder, Frame.of(tokenizers["tokenizer"], POSITIONS), native=True)]
+    def setup(self) -> None:
+        self.encoders = [TextEncoder(self.text_encoder, Frame.of(self.tokenizers["tokenizer"], POSITIONS), native=True)]
         self.draw_pixels()
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:

@@ -5,7 +5,6 @@ is no guidance by conditions: CFG and text-free guidance act on top of it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,8 +37,8 @@ class Flux(DiffusersT2I):
     even_sigmas = True
     distilled_guidance = 3.5
 
-    def setup(self, tokenizers: dict[str, Any]) -> None:
-        one, two = tokenizers["tokenizer"], tokenizers["tokenizer_2"]
+    def setup(self) -> None:
+        one, two = self.tokenizers["tokenizer"], self.tokenizers["tokenizer_2"]
         self.encoders = [
             TextEncoder(self.text_encoder, Frame.of(one, one.model_max_length)),
             TextEncoder(self.text_encoder_2, Frame.of(two, T5_POSITIONS), native=True),

@@ -34,7 +34,7 @@ class DiffusersT2I:
             it be left out.
         denoiser: the name of the part that predicts.
         even_sigmas: whether the pipeline's own Euler steps are evenly spread from 1 to 1 / steps before the shift.
-        index: model_index.json.
+        index: model_index.json. tokenizers: by their names in it.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
@@ -55,10 +55,10 @@ class DiffusersT2I:
             "flow" if is_flow(scheduler_config) else scheduler_config.get("prediction_type", "epsilon")
         )
         self.tokenizers = {name: part for name, part in components.items() if name not in self.names}
-        self.setup(self.tokenizers)
+        self.setup()
 
-    def setup(self, tokenizers: dict[str, Any]) -> None:
-        """Make `encoders`, `latent_shape` and `image_size` of the parts and the tokenizers, by their names."""
+    def setup(self) -> None:
+        """Make `encoders`, `latent_shape` and `image_size` of the parts and of `tokenizers`, by their names."""
         raise NotImplementedError
 
     @classmethod

@@ -7,7 +7,6 @@ model_index.json says `PixelDiffusionPipeline`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -42,8 +41,8 @@ class PixelDiffusion(PixelSpace):
         "unet": ("UNet2DConditionModel",),
     }
 
-    def setup(self, tokenizers: dict[str, Any]) -> None:
-        tokenizer = tokenizers["tokenizer"]
+    def setup(self) -> None:
+        tokenizer = self.tokenizers["tokenizer"]
         self.encoders = [TextEncoder(self.text_encoder, Frame.of(tokenizer, tokenizer.model_max_length))]
         self.draw_pixels()
 

@@ -5,7 +5,6 @@ last hidden state is the penultimate layer's; its prediction type and padding co
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -26,8 +25,8 @@ class StableDiffusion(DiffusersT2I):
         "vae": ("AutoencoderKL", "AutoencoderTiny"),
     }
 
-    def setup(self, tokenizers: dict[str, Any]) -> None:
-        config, tokenizer = self.text_encoder.config, tokenizers["tokenizer"]
+    def setup(self) -> None:
+        config, tokenizer = self.text_encoder.config, self.tokenizers["tokenizer"]
         self.positions = min(tokenizer.model_max_length, config.max_position_embeddings)
         self.encoders = [TextEncoder(self.text_encoder, Frame.of(tokenizer, self.positions))]
         self.masked = getattr(config, "use_attention_mask", False)

@@ -5,7 +5,6 @@ memory; its share of the sequence is then zeros, as in diffusers).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,15 +34,15 @@ class StableDiffusion3(DiffusersT2I):
     }
     denoiser = "transformer"
 
-    def setup(self, tokenizers: dict[str, Any]) -> None:
-        one, two = tokenizers["tokenizer"], tokenizers["tokenizer_2"]
+    def setup(self) -> None:
+        one, two = self.tokenizers["tokenizer"], self.tokenizers["tokenizer_2"]
         self.encoders = [
             TextEncoder(self.text_encoder, Frame.of(one, one.model_max_length)),
             TextEncoder(self.text_encoder_2, Frame.of(two, two.model_max_length)),
         ]
         if "text_encoder_3" in self.names:
             self.encoders.append(
-                TextEncoder(self.text_encoder_3, Frame.of(tokenizers["tokenizer_3"], T5_POSITIONS), native=True)
+                TextEncoder(self.text_encoder_3, Frame.of(self.tokenizers["tokenizer_3"], T5_POSITIONS), native=True)
             )
         self.latents(self.transformer.config.in_channels, self.transformer.config.sample_size)
 

@@ -8,7 +8,6 @@ prompt of nothing at all is zeros, and its auto-encoder computes in float32 thou
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,8 +31,8 @@ class StableDiffusionXL(DiffusersT2I):
         "vae": ("AutoencoderKL", "AutoencoderTiny"),
     }
 
-    def setup(self, tokenizers: dict[str, Any]) -> None:
-        one, two = tokenizers["tokenizer"], tokenizers["tokenizer_2"]
+    def setup(self) -> None:
+        one, two = self.tokenizers["tokenizer"], self.tokenizers["tokenizer_2"]
         self.encoders = [
             TextEncoder(self.text_encoder, Frame.of(one, one.model_max_length)),
             TextEncoder(self.text_encoder_2, Frame.of(two, two.model_max_length)),

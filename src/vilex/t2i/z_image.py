@@ -34,8 +34,8 @@ class ZImage(DiffusersT2I):
     denoiser = "transformer"
     even_sigmas = True
 
-    def setup(self, tokenizers: dict[str, Any]) -> None:
-        frame = chat_frame(tokenizers["tokenizer"], POSITIONS)
+    def setup(self) -> None:
+        frame = chat_frame(self.tokenizers["tokenizer"], POSITIONS)
         self.encoders = [TextEncoder(self.text_encoder, frame, native=True)]
         compression = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.latents(self.transformer.config.in_channels, self.vae.config.sample_size // compression)
