@@ -1,7 +1,7 @@
 """Memory and arithmetic of training against the usual loop: run small, counted at Stable Diffusion's size.
 
 Run, a process each: `python -m benchmarks.memory ours|plain` prints what its steps added to the resident memory.
-Counted: the very steps on the shapes of Stable Diffusion 1.5 and SigLIP So400m/14 (see `vilex.train.cost`).
+Counted: the very steps on the shapes of Stable Diffusion 1.5 and SigLIP So400m/14 (see `vilex.plan.cost`).
 """
 
 import subprocess
@@ -16,11 +16,11 @@ import torch
 from benchmarks.plain import PlainLoop
 from benchmarks.training import new_plain_loop, new_training, our_step, plain_step
 from tests import shapes
-from vilex.footprint import measure
+from vilex.plan.memory import measure
+from vilex.plan.plan import make_plan
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.train.config import TrainConfig
 from vilex.train.models import encoder_shape
-from vilex.train.plan import make_plan
 from vilex.train.toml import load_toml
 
 STEPS = 3

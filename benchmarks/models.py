@@ -1,6 +1,6 @@
 """`python -m benchmarks.models [-o docs/models.md]`: what each supported base model is and takes, by arithmetic.
 
-Sizes are counted on the published configurations' shapes, without weights; drawing is `vilex.footprint.drawing`,
+Sizes are counted on the published configurations' shapes, without weights; drawing is `vilex.plan.memory.drawing`,
 training memory what `vilex train --plan` counts for one image at a time with SigLIP So400m/14, AdamW, bf16 autocast,
 the frozen model in bfloat16 and activations made again in the backward pass.
 """
@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from tests import shapes
-from vilex.footprint import drawing
+from vilex.plan.memory import drawing
+from vilex.plan.plan import make_plan
 from vilex.t2i import FAMILIES, shape_of
 from vilex.train.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
-from vilex.train.plan import make_plan
 
 TOWER = "google/siglip-so400m-patch14-224"
 HEAD = """\

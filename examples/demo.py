@@ -25,11 +25,11 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.perf_counter()
     with timed("import and load the model"):
+        from vilex.cli.manifest import Output
+        from vilex.cli.reconstruction import reconstruct_at, reconstruction_grid, words_row
         from vilex.guidance import Guidance
-        from vilex.images import load_image, square
         from vilex.lexicon import VisualLexicon
-        from vilex.output import Output
-        from vilex.reconstruction import reconstruct_at, reconstruction_grid, words_row
+        from vilex.pictures.load import load_image, square
 
         lexicon = VisualLexicon.from_pretrained("nano")
     output = Output(arguments.out, "demo", {"model": "nano", "steps": STEPS, "seed": 0})

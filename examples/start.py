@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from vilex.grid import grid
 from vilex.guidance import Guidance
-from vilex.images import load_image
 from vilex.lexicon import VisualLexicon
+from vilex.pictures.grid import grid
+from vilex.pictures.load import load_image
 
 IMAGES = Path(__file__).parent / "images"
 PAIRS = (("butterfly", "dog"), ("dog", "star"), ("star", "butterfly"))  # where to begin, what to draw

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests import tiny
 from vilex.encoder import ViLexEncoder
-from vilex.files import fingerprint
+from vilex.hub.folder import fingerprint
 from vilex.lexicon import VisualLexicon
 from vilex.t2i import load_t2i
 from vilex.train.config import TrainConfig

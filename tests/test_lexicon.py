@@ -6,8 +6,8 @@ from diffusers import DPMSolverMultistepScheduler as DPMSolver
 
 from vilex.encoder import ViLexConfig, ViLexEncoder
 from vilex.errors import InputError
-from vilex.files import fingerprint
 from vilex.guidance import Guidance
+from vilex.hub.folder import fingerprint
 from vilex.lexicon import VisualLexicon
 from vilex.sample import make_scheduler
 from vilex.t2i import load_t2i

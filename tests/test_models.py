@@ -5,7 +5,7 @@ import pytest
 from benchmarks.models import families_table
 from tests import shapes
 from vilex.encoder import EMBEDDED
-from vilex.footprint import drawing
+from vilex.plan.memory import drawing
 from vilex.t2i import FAMILIES, load_t2i, shape_of
 
 SIZES = {  # as published

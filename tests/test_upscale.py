@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests import families, tiny
-from vilex.cli import app
+from vilex.cli.app import app
 from vilex.errors import InputError
 from vilex.upscale import Upscaler
 

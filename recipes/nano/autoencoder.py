@@ -22,8 +22,8 @@ from torch.nn import functional as F
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer, batches
 from recipes.nano.presets import AutoencoderPreset, Preset
-from vilex.grid import grid
-from vilex.pixels import to_images
+from vilex.pictures.grid import grid
+from vilex.pictures.pixels import to_images
 
 PATCH = 8
 SHAKE = 0.25

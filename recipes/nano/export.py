@@ -9,7 +9,7 @@ from diffusers import StableDiffusionPipeline
 from recipes.nano.presets import Preset
 from recipes.nano.vilex import vilex_config
 from vilex.encoder import ViLexEncoder
-from vilex.files import fingerprint
+from vilex.hub.folder import fingerprint
 
 LIMIT = 64 * 1024 * 1024
 

@@ -15,8 +15,8 @@ from recipes.nano.tables.probes import probe
 from recipes.nano.tables.reconstruction import SETS, baseline_rows, protocol, reconstruct
 from recipes.nano.tables.subjects import draw_subjects
 from recipes.nano.tables.verdicts import judge_rows
+from vilex.eval.picture_store import PictureStore
 from vilex.eval.reconstruction import rows_of
-from vilex.eval.store import PictureStore
 from vilex.lexicon import VisualLexicon
 
 

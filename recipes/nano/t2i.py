@@ -32,7 +32,7 @@ from recipes.nano.presets import Preset, TextToImagePreset
 from recipes.nano.scenes import SIZE
 from recipes.nano.tokenizer import POSITIONS, learn_tokenizer
 from recipes.nano.words import train_words
-from vilex.grid import grid
+from vilex.pictures.grid import grid
 
 SCHEDULE = {
     "beta_start": 0.00085,

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
 from vilex.errors import InputError
-from vilex.files import check_fingerprint, resolve, weights_hash
 from vilex.guidance import PLAIN, Branch, Guidance, Mixture
-from vilex.images import load_image
-from vilex.pixels import to_images
+from vilex.hub.folder import check_fingerprint, resolve, weights_hash
+from vilex.img2img import start_from
+from vilex.pictures.load import load_image
+from vilex.pictures.pixels import to_images
 from vilex.prompt import Prompt, parse, set_budgets
 from vilex.sample import make_scheduler, sample
-from vilex.start import start_from
 from vilex.t2i import FrozenT2I, load_t2i, speaking
 
 Pipeline = TypeVar("Pipeline")
@@ -141,7 +141,7 @@ class VisualLexicon:
                 one for each picture, prompt by prompt.
             steps: denoising steps. `scheduler`: see `vilex.sample.SCHEDULERS`.
             start, strength, mask: a picture to begin from instead of noise, how far to leave it behind, and where it is
-                drawn anew; see `vilex.start.start_from`.
+                drawn anew; see `vilex.img2img.start_from`.
             batch_size: pictures drawn at once; it does not change them.
             on_step: called with (finished, all) denoising steps.
         Returns:

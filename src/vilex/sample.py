@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vilex.errors import InputError
 from vilex.guidance import Mixture
-from vilex.start import Start
+from vilex.img2img import Start
 from vilex.t2i.base import FrozenT2I
 from vilex.t2i.schedule import is_flow
 

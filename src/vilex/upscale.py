@@ -19,9 +19,9 @@ from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 from PIL import Image
 
 from vilex.errors import InputError
-from vilex.files import read_json, resolve
+from vilex.hub.folder import read_json, resolve
+from vilex.hub.loading import quiet_loading
 from vilex.prompt import parse
-from vilex.quiet import quiet_loading
 
 FOUR_TIMES, SECOND_STAGE = "StableDiffusionUpscalePipeline", "IFSuperResolutionPipeline"
 OVERDRAWN = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline")

@@ -10,9 +10,9 @@ from vilex.baselines.inversion import invert, save_word
 from vilex.baselines.tuning import TuningSettings, latents_of
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.images import square
 from vilex.lexicon import VisualLexicon
-from vilex.pixels import to_images, to_pixels
+from vilex.pictures.load import square
+from vilex.pictures.pixels import to_images, to_pixels
 from vilex.prompt import parse
 from vilex.t2i import load_t2i
 from vilex.train.denoising import DenoisingLoss

@@ -11,20 +11,20 @@ from safetensors.torch import load_file, save_file
 
 from tests.conformance.common import guided, own_pipeline, same, word_tokens
 from tests.families import FAMILIES
+from vilex.data import Batch
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.footprint import LiveBytes
 from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
-from vilex.pixels import to_pixels
+from vilex.pictures.pixels import to_pixels
+from vilex.plan.memory import LiveBytes
+from vilex.plan.plan import make_plan
 from vilex.prompt import PromptWarning, parse
 from vilex.t2i import load_t2i, shape_of
 from vilex.train.config import ObjectiveConfig
-from vilex.train.data import Batch
 from vilex.train.loop import Training, train
 from vilex.train.models import checkpoint_activations
 from vilex.train.objective import DenoisingObjective
-from vilex.train.plan import make_plan
 
 
 @pytest.mark.filterwarnings("ignore::vilex.prompt.PromptWarning")

@@ -3,7 +3,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from vilex.cli import app
+from vilex.cli.app import app
 from vilex.errors import InputError
 from vilex.eval.ablate import Ablation, run_ablation
 from vilex.train.toml import build, load_toml

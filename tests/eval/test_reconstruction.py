@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from vilex.cli import app
+from vilex.cli.app import app
 from vilex.errors import InputError
 from vilex.eval.reconstruction import Reconstruction, evaluate_reconstruction, from_encoder, rows_of
-from vilex.images import square
 from vilex.lexicon import VisualLexicon
+from vilex.pictures.load import square
 from vilex.train.config import SourceConfig
 
 

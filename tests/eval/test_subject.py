@@ -9,9 +9,9 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 from typer.testing import CliRunner
 
 from tests import tiny
-from vilex.cli import app
+from vilex.cli.app import app
 from vilex.errors import InputError
-from vilex.eval.dreambooth import read_prompts, read_subjects
+from vilex.eval.dreambooth_data import read_prompts, read_subjects
 from vilex.eval.features import features_of, load_extractor
 
 PROMPTS = """Classes

@@ -7,14 +7,14 @@ import torch
 
 from tests import tiny
 from tests.runs import losses, same, weights
+from vilex.data import make_loader
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.files import fingerprint
-from vilex.images import square
+from vilex.hub.folder import fingerprint
 from vilex.lexicon import VisualLexicon
-from vilex.pixels import to_pixels
+from vilex.pictures.load import square
+from vilex.pictures.pixels import to_pixels
 from vilex.train.checkpoint import list_checkpoints
-from vilex.train.data import make_loader
 from vilex.train.loop import Training, train
 
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from vilex.data import Batch
 from vilex.encoder import ViLexEncoder
 from vilex.t2i import load_t2i
 from vilex.train.config import ObjectiveConfig
-from vilex.train.data import Batch
 from vilex.train.denoising import DenoisingLoss
 from vilex.train.objective import DenoisingObjective, condition_on, draw, tail_drop
 

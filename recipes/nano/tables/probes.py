@@ -22,7 +22,7 @@ from vilex.encoder.towers import load_tower, patches_of
 from vilex.eval.features import features_of, load_extractor
 from vilex.eval.measures import interval
 from vilex.lexicon import VisualLexicon
-from vilex.pixels import to_pixels
+from vilex.pictures.pixels import to_pixels
 
 COMPONENTS = 256
 LABELS = ("concept", "style")

@@ -18,7 +18,7 @@ import torch
 
 from recipes.nano.tables.judge import Judge, Reading
 from vilex.eval.measures import interval
-from vilex.eval.store import SOURCES, PictureStore
+from vilex.eval.picture_store import SOURCES, PictureStore
 
 OPPONENTS = ("name", "sentence", "brief de-diffusion", "brief ip-adapter", "brief blip-diffusion")
 CRITERIA = ("semantics", "layout", "style")

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vilex.images import square
-from vilex.pixels import to_pixels
+from vilex.pictures.load import square
+from vilex.pictures.pixels import to_pixels
 from vilex.t2i.folder import DiffusersT2I
 
 TEMPLATES = ("a photo of {}", "a picture of {}", "a close photo of {}", "a good photo of {}", "{}")

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from vilex.encoder.model import ViLexEncoder
-from vilex.files import check_whole, read_encoder_config, resolve
-from vilex.quiet import quiet_loading
+from vilex.hub.folder import check_whole, read_encoder_config, resolve
+from vilex.hub.loading import quiet_loading
 
 EMBEDDED = {"nano": Path(__file__).parents[1] / "models" / "nano"}
 

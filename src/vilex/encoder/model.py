@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from vilex.encoder.config import ViLexConfig
-from vilex.encoder.decoupled import DecoupledAttention
+from vilex.encoder.dediffusion import WordPooler
+from vilex.encoder.ip_adapter import DecoupledAttention
 from vilex.encoder.pooler import AttentionPooler
 from vilex.encoder.towers import (
     build_tower,
@@ -22,9 +23,8 @@ from vilex.encoder.towers import (
     tower_normalization,
     tower_settings,
 )
-from vilex.encoder.words import WordPooler
 from vilex.errors import InputError
-from vilex.images import square, to_rgb
+from vilex.pictures.load import square, to_rgb
 
 
 @dataclass

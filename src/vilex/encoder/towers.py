@@ -20,8 +20,8 @@ from transformers.image_utils import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from vilex.errors import InputError
-from vilex.files import check_whole, resolve
-from vilex.quiet import quiet_loading
+from vilex.hub.folder import check_whole, resolve
+from vilex.hub.loading import quiet_loading
 
 OPEN_CLIP = "open_clip"
 OPEN_CLIP_PREFIX = f"{OPEN_CLIP}:"

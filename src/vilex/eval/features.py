@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vilex.errors import InputError
-from vilex.files import check_safetensors, resolve
-from vilex.quiet import quiet_loading
+from vilex.hub.folder import check_safetensors, resolve
+from vilex.hub.loading import quiet_loading
 
 
 @dataclass(frozen=True)

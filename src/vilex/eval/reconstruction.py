@@ -23,23 +23,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vilex.data.example import Example
+from vilex.data.reading import read_all
+from vilex.data.sources import Indexed, open_source
+from vilex.data.streamed import Stream
 from vilex.errors import InputError
 from vilex.eval.distances import Moments
 from vilex.eval.features import features_of, load_extractor
 from vilex.eval.measures import check_measures, measure_row
-from vilex.eval.store import SOURCES, PictureStore, identity_of
+from vilex.eval.picture_store import SOURCES, PictureStore, identity_of
 from vilex.eval.tables import to_markdown, write_curves
-from vilex.grid import grid
 from vilex.guidance import Guidance
-from vilex.images import square
 from vilex.lexicon import VisualLexicon
-from vilex.pixels import to_images, to_pixels
+from vilex.pictures.grid import grid
+from vilex.pictures.load import square
+from vilex.pictures.pixels import to_images, to_pixels
 from vilex.tokens import counted
 from vilex.train.config import SourceConfig
-from vilex.train.data.example import Example
-from vilex.train.data.reading import read_all
-from vilex.train.data.sources import Indexed, open_source
-from vilex.train.data.streamed import Stream
 
 GRID_ROWS = 10
 AUTOENCODER = "auto-encoder"

@@ -25,15 +25,15 @@ from vilex.baselines import dreambooth as dreambooth_lora
 from vilex.baselines import inversion
 from vilex.baselines.tuning import TuningSettings
 from vilex.errors import InputError
-from vilex.eval.dreambooth import Prompts, Subject, read_prompts, read_subjects
+from vilex.eval.dreambooth_data import Prompts, Subject, read_prompts, read_subjects
 from vilex.eval.features import features_of, load_extractor
 from vilex.eval.measures import interval
-from vilex.eval.personal import Way, dreambooth, encoded, read_seconds, textual_inversion, words_alone
-from vilex.eval.store import PictureStore, identity_of
+from vilex.eval.personalization import Way, dreambooth, encoded, read_seconds, textual_inversion, words_alone
+from vilex.eval.picture_store import PictureStore, identity_of
 from vilex.eval.tables import to_markdown, write_trade
-from vilex.grid import grid
 from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
+from vilex.pictures.grid import grid
 from vilex.tokens import counted
 
 WORDS = "words alone"
@@ -46,7 +46,7 @@ class SubjectSettings:
     """What to evaluate, and how.
 
     Attributes:
-        photos, prompts: see `vilex.eval.dreambooth`. subjects, captions: only the first so many.
+        photos, prompts: see `vilex.eval.dreambooth_data`. subjects, captions: only the first so many.
         counts: numbers of tokens; tfg: weights of text-free guidance; a row for each pair.
         per_prompt: pictures a prompt.
         features: extractors of subject fidelity. text: the CLIP model of prompt fidelity, none if empty.

@@ -6,14 +6,14 @@ import torch
 
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.files import read_json, resolve
-from vilex.quiet import quiet_loading
+from vilex.hub.folder import read_json, resolve
+from vilex.hub.loading import quiet_loading
 from vilex.t2i.base import Condition, FrozenT2I
-from vilex.t2i.decoupled import DecoupledT2I
 from vilex.t2i.deepfloyd_if import DeepFloydIF
 from vilex.t2i.flux import Flux
 from vilex.t2i.folder import DiffusersT2I
-from vilex.t2i.pixels import PixelDiffusion
+from vilex.t2i.ip_adapter import DecoupledT2I
+from vilex.t2i.pixel_diffusion import PixelDiffusion
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.t2i.stable_diffusion_3 import StableDiffusion3
 from vilex.t2i.stable_diffusion_xl import StableDiffusionXL

@@ -18,7 +18,7 @@ class Condition:
         sequence: the text encoders' features, [B, L, d].
         pooled: one vector for the whole prompt, [B, p], where a family has it.
         lengths: [B] on the CPU, how much of the sequence is the prompt's, where a family reads no padding.
-        image: image tokens that go past the text encoder, [B, n, d]; see `vilex.t2i.decoupled`.
+        image: image tokens that go past the text encoder, [B, n, d]; see `vilex.t2i.ip_adapter`.
     """
 
     sequence: Tensor

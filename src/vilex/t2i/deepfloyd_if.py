@@ -6,7 +6,7 @@ from torch import Tensor
 
 from vilex.prompt import Frame, Prompt
 from vilex.t2i.base import Condition
-from vilex.t2i.pixels import PixelSpace
+from vilex.t2i.pixel_diffusion import PixelSpace
 from vilex.t2i.text import TextEncoder
 
 POSITIONS = 77  # that its text encoder was trained with, though T5 could read more

@@ -12,7 +12,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from vilex.errors import InputError
-from vilex.files import check_safetensors, check_whole, read_json
+from vilex.hub.folder import check_safetensors, check_whole, read_json
 from vilex.prompt import Frame
 from vilex.t2i.offload import device_of, offload
 from vilex.t2i.schedule import is_flow, set_steps, shift_level

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from vilex.train.boards import Board
+from vilex.train.trackers import Board
 
 
 class Log:

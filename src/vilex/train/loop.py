@@ -14,13 +14,15 @@ from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from vilex.data import Batch, make_loader, open_sources
+from vilex.data.streamed import Place
 from vilex.encoder import ViLexEncoder
-from vilex.encoder.words import WordPooler
+from vilex.encoder.dediffusion import WordPooler
 from vilex.errors import InputError
-from vilex.files import resolve
-from vilex.quiet import quiet_loading
+from vilex.hub.folder import resolve
+from vilex.hub.loading import quiet_loading
+from vilex.plan.plan import advise
 from vilex.t2i import load_t2i, speaking
-from vilex.train.boards import TensorBoard, WeightsAndBiases
 from vilex.train.checkpoint import (
     flatten_optimizer,
     list_checkpoints,
@@ -29,18 +31,16 @@ from vilex.train.checkpoint import (
     unflatten_optimizer,
 )
 from vilex.train.config import TrainConfig
-from vilex.train.data import Batch, make_loader, open_sources
-from vilex.train.data.streamed import Place
 from vilex.train.engine import Engine, shard_like, whole
-from vilex.train.health import loss_by_kept, loss_by_noise
-from vilex.train.judge import Judge
 from vilex.train.log import Log
+from vilex.train.loss_bands import loss_by_kept, loss_by_noise
 from vilex.train.models import checkpoint_activations, new_encoder
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import choose_trained, make_optimizer, make_schedule
-from vilex.train.plan import advise
-from vilex.train.stop import StopSignal
+from vilex.train.previews import Judge
+from vilex.train.signals import StopSignal
 from vilex.train.toml import to_dict
+from vilex.train.trackers import TensorBoard, WeightsAndBiases
 
 BAD_GRACE = 100  # images seen before the share of broken ones is judged
 

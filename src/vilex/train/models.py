@@ -9,9 +9,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from vilex.encoder import ViLexConfig, ViLexEncoder, load_encoder
 from vilex.encoder.towers import checkpoint_tower, read_tower_settings
 from vilex.errors import InputError
-from vilex.files import fingerprint, resolve
-from vilex.t2i.decoupled import adapter_shapes, cross_attention
+from vilex.hub.folder import fingerprint, resolve
 from vilex.t2i.folder import DiffusersT2I
+from vilex.t2i.ip_adapter import adapter_shapes, cross_attention
 from vilex.train.config import TrainConfig
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vilex.encoder.words import gumbel
+from vilex.data import Batch
+from vilex.encoder.dediffusion import gumbel
 from vilex.prompt import Prompt, PromptWarning, Slot
 from vilex.t2i.base import Condition, FrozenT2I
 from vilex.train.config import ObjectiveConfig
-from vilex.train.data import Batch
 from vilex.train.denoising import DenoisingLoss
 
 

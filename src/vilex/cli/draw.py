@@ -1,0 +1,177 @@
+"""`vilex generate` and `vilex reconstruct`: pictures out, with their settings."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vilex.cli.options import (
+    Base,
+    Cfg,
+    Device,
+    Dtype,
+    Folder,
+    Json,
+    Model,
+    NumImages,
+    Offload,
+    Quiet,
+    Scale,
+    SchedulerName,
+    Seed,
+    Steps,
+    Upscale,
+    check_counts,
+    load_lexicon,
+    parse_number,
+    parse_numbers,
+    parse_pairs,
+    print_summary,
+    progress_bar,
+    refuse,
+)
+from vilex.errors import InputError
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help='Words and images: "a photo of <cat:16> in the snow".')],
+    image: Annotated[list[str] | None, typer.Option(help="NAME=FILE: an image, or tokens.safetensors[#name].")] = None,
+    weight: Annotated[list[str] | None, typer.Option(help="NAME=W: 0 leaves the image out, 1 is all of it.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of images without a <name:budget>.")] = None,
+    cfg: Cfg = 3.0,
+    tfg: Annotated[float | None, typer.Option(help="Text-free guidance weight: words against the image alone.")] = None,
+    interval: Annotated[tuple[float, float], typer.Option(help="Share of the sampling in which guidance acts.")] = (
+        0.0,
+        1.0,
+    ),
+    negative: Annotated[str, typer.Option(help="Words to steer away from.")] = "",
+    num_images: NumImages = 1,
+    steps: Steps = 20,
+    scheduler: SchedulerName = "dpm++",
+    seed: Seed = 0,
+    start: Annotated[Path | None, typer.Option(help="Picture to begin from instead of noise.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How far to leave --start, over 0 to 1; 0.8, with --mask 1 by default.")
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="Where --start is drawn anew (white) or stays (black).")] = None,
+    size: Scale = 1,
+    upscale: Upscale = None,
+    out: Folder = Path("out"),
+    model: Model = "nano",
+    t2i: Base = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    offload: Offload = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Draw a prompt that mixes words and images."""
+    from vilex.cli.manifest import Output
+    from vilex.guidance import Guidance
+
+    named = {name: _image_source(value) for name, value in parse_pairs(image, "--image").items()}
+    weights = {name: parse_number(value, "--weight") for name, value in parse_pairs(weight, "--weight").items()}
+    guidance = Guidance(cfg, tfg, interval)
+    lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
+    settings = {
+        "model": model, "encoder_sha256": lexicon.encoder_sha256, "prompt": prompt,
+        "images": parse_pairs(image, "--image"), "weights": weights, "tokens": tokens, "cfg": cfg, "tfg": tfg,
+        "interval": list(interval), "negative": negative, "steps": steps, "scheduler": scheduler, "seed": seed,
+        "start": start and str(start), "strength": strength, "mask": mask and str(mask),
+        "size": size, "upscale": upscale, "dtype": dtype,
+    }  # fmt: skip
+    upscaler = _upscaler(upscale, device, dtype)
+    output = Output(out, "generate", settings)
+    with progress_bar("drawing", quiet or as_json) as on_step:
+        pictures = lexicon.generate(
+            prompt, named, num_tokens=tokens, weights=weights, negative=negative, guidance=guidance,
+            num_images=num_images, seed=seed, steps=steps, scheduler=scheduler, start=start, strength=strength,
+            mask=mask, on_step=on_step,
+        )  # fmt: skip
+    if upscaler:
+        pictures = upscaler(pictures, [prompt] * len(pictures), seed)
+    for i, picture in enumerate(pictures):
+        output.picture(f"{i:03d}.png", picture, size, seed=seed + i)
+    print_summary(output.manifest(), f"{len(pictures)} picture(s) -> {out}", quiet, as_json)
+
+
+def reconstruct(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    tokens: Annotated[str, typer.Option(help="Token counts, comma-separated.")] = "1,4,16,75",
+    cfg: Cfg = 3.0,
+    num_images: NumImages = 4,
+    steps: Steps = 20,
+    scheduler: SchedulerName = "dpm++",
+    seed: Seed = 0,
+    size: Scale = 1,
+    upscale: Upscale = None,
+    out: Folder = Path("out"),
+    model: Model = "nano",
+    t2i: Base = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    offload: Offload = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Re-create images from their tokens alone, with a grid for each."""
+    from vilex.cli.manifest import Output, unique_names
+    from vilex.cli.reconstruction import reconstruct_at, reconstruction_grid
+    from vilex.guidance import Guidance
+    from vilex.pictures.load import load_each, square
+
+    counts = parse_numbers(tokens, "--tokens")
+    good, bad = load_each(images)
+    if not good:
+        refuse(bad)
+    lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
+    check_counts(counts, lexicon.num_tokens)
+    settings = {
+        "model": model, "encoder_sha256": lexicon.encoder_sha256, "cfg": cfg, "steps": steps, "scheduler": scheduler,
+        "seed": seed, "size": size, "upscale": upscale, "dtype": dtype,
+    }  # fmt: skip
+    upscaler = _upscaler(upscale, device, dtype)
+    output = Output(out, "reconstruct", settings)
+    for name, (path, image) in zip(unique_names(list(good)), good.items(), strict=True):
+        with progress_bar(path.name, quiet or as_json) as on_step:
+            drawn = reconstruct_at(
+                lexicon, image, counts, num_images, guidance=Guidance(cfg), seed=seed, steps=steps,
+                scheduler=scheduler, on_step=on_step,
+            )  # fmt: skip
+        if upscaler:
+            drawn = {count: upscaler(pictures, [""] * len(pictures), seed) for count, pictures in drawn.items()}
+        for count, pictures in drawn.items():
+            for k, picture in enumerate(pictures):
+                output.picture(
+                    f"{name}-{count:02d}-{k}.png", picture, size, source=str(path), tokens=count, seed=seed + k
+                )
+        shown = reconstruction_grid(square(image, drawn[counts[0]][0].width), drawn)
+        output.picture(f"{name}-grid.png", shown, source=str(path), tokens=counts)
+    print_summary(output.manifest(bad), f"{len(good)} image(s) at {tokens} tokens -> {out}", quiet, as_json)
+    refuse(bad)
+
+
+def _upscaler(name: str | None, device: str, dtype: str):
+    """The model that `--upscale` names, loaded before anything is drawn."""
+    if name is None:
+        return None
+    import torch
+
+    from vilex.upscale import Upscaler
+
+    return Upscaler(name, device, getattr(torch, dtype))
+
+
+def _image_source(value: str):
+    """An image path, or tokens [n, d] out of a token file."""
+    path, _, name = value.partition("#")
+    if not path.endswith(".safetensors"):
+        return Path(value)
+    from vilex.tokens import load_tokens
+
+    tokens = load_tokens(path).tokens
+    if not name and len(tokens) > 1:
+        raise InputError(f"{path}: holds {len(tokens)} images; name one with {path}#{next(iter(tokens))}")
+    if name and name not in tokens:
+        raise InputError(f"{path}: holds no image '{name}', only {', '.join(tokens)}")
+    return tokens[name or next(iter(tokens))]

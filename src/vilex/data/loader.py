@@ -1,0 +1,178 @@
+"""From sources to batches: cropped for both models, a caption drawn, what is broken left out and named."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from vilex.data.example import Example
+from vilex.data.order import Batches, Visit
+from vilex.data.sources import Indexed
+from vilex.data.streamed import Lane, Place, Stream
+from vilex.errors import InputError
+from vilex.pictures.load import square
+from vilex.pictures.pixels import to_pixels
+from vilex.train.config import DataConfig
+
+LaneKey = tuple[int, int]  # source, lane
+
+
+@dataclass
+class Batch:
+    """What one step learns from.
+
+    Attributes:
+        pixels: [B, 3, H, W] in -1..1, for the frozen model.
+        pixel_values: [B, 3, S, S], for the tower.
+        captions: B texts, empty where there are none.
+        visits: [B], the samples' numbers in the run; they seed what is drawn for each.
+        weights: [B], 1, or 0 for a black picture in the place of a broken sample.
+        bad: a line for each broken sample.
+        places: where the lanes of streams stand after this batch.
+    """
+
+    pixels: Tensor
+    pixel_values: Tensor
+    captions: list[str]
+    visits: Tensor
+    weights: Tensor
+    bad: tuple[str, ...] = ()
+    places: tuple[tuple[LaneKey, Place], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def split(self, size: int) -> Iterator["Batch"]:
+        """Parts of at most `size` images, without what is said of the whole batch."""
+        for i in range(0, len(self), size):
+            part = slice(i, i + size)
+            yield Batch(
+                self.pixels[part], self.pixel_values[part], self.captions[part], self.visits[part], self.weights[part]
+            )
+
+
+def make_loader(
+    sources: list[Indexed | Stream],
+    config: DataConfig,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int,
+    steps: int,
+    image_size: int,
+    preprocess: Callable[[list[Image.Image]], Tensor],
+    rank: int = 0,
+    world: int = 1,
+    places: dict[LaneKey, Place] | None = None,
+) -> DataLoader:
+    """This rank's batches for steps `start` to `steps`.
+
+    Args:
+        batch_size: of all ranks together.
+        image_size: the frozen model's, pixels a side.
+        preprocess: images to the tower's input.
+        places: where the lanes of streams stood after step `start`.
+    Raises:
+        InputError: the batch cannot be shared out evenly, or a stream has fewer shards than readers.
+    """
+    if batch_size % world:
+        raise InputError(f"run.batch_size: {batch_size} is no multiple of the {world} processes")
+    lanes = world * max(1, config.workers)
+    for source in sources:
+        if not hasattr(source, "__len__") and len(source.shards) < lanes:
+            raise InputError(
+                f"data.path: {source.shards[0]}: {len(source.shards)} shards for {lanes} readers "
+                f"({world} processes x {max(1, config.workers)} workers); lower data.workers, or split the shards"
+            )
+    counts = [len(source) if hasattr(source, "__len__") else None for source in sources]
+    weights = [source.weight for source in config.all_sources]
+    prepared = _Prepared(
+        sources, config, seed, image_size, preprocess, first_lane=rank * max(1, config.workers), lanes=lanes,
+        start=start, places=places or {},
+    )  # fmt: skip
+    return DataLoader(
+        prepared,
+        batch_sampler=Batches(
+            counts, weights, batch_size=batch_size, seed=seed, start=start, steps=steps, rank=rank, world=world
+        ),
+        num_workers=config.workers,
+        collate_fn=prepared.collate,
+        persistent_workers=config.workers > 0,
+    )
+
+
+class _Prepared(Dataset):
+    """Visits made ready. In a worker it reads that worker's own lane of each stream."""
+
+    def __init__(
+        self,
+        sources: list[Indexed | Stream],
+        config: DataConfig,
+        seed: int,
+        size: int,
+        preprocess: Callable[[list[Image.Image]], Tensor],
+        first_lane: int,
+        lanes: int,
+        start: int,
+        places: dict[LaneKey, Place],
+    ):
+        self.sources, self.config, self.seed, self.size, self.preprocess = sources, config, seed, size, preprocess
+        self.first_lane, self.lanes, self.start, self.places = first_lane, lanes, start, places
+        self.open: dict[int, tuple[Lane, Iterator[Example | InputError]]] = {}
+
+    def __getitem__(self, visit: Visit) -> "_Sample":
+        rng = np.random.default_rng((self.seed, 1, visit.number))
+        example = self._draw(visit)
+        if isinstance(example, InputError):
+            blank = Image.new("RGB", (self.size, self.size))
+            return _Sample(to_pixels(blank), self.preprocess([blank])[0], "", visit.number, str(example))
+        image = example.image
+        if self.config.flip and rng.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        caption = example.captions[rng.integers(len(example.captions))] if example.captions else ""
+        pixels = to_pixels(square(image, self.size))
+        return _Sample(pixels, self.preprocess([image])[0], caption, visit.number, None)
+
+    def collate(self, samples: list["_Sample"]) -> Batch:
+        return Batch(
+            torch.stack([sample.pixels for sample in samples]),
+            torch.stack([sample.pixel_values for sample in samples]),
+            [sample.caption for sample in samples],
+            torch.tensor([sample.visit for sample in samples]),
+            torch.tensor([float(sample.bad is None) for sample in samples]),
+            tuple(sample.bad for sample in samples if sample.bad is not None),
+            tuple(((source, lane.lane), lane.place) for source, (lane, _) in self.open.items()),
+        )
+
+    def _draw(self, visit: Visit) -> Example | InputError:
+        source = self.sources[visit.source]
+        if visit.index is None:
+            return next(self._lane(visit.source)[1])
+        try:
+            return source[visit.index]
+        except InputError as error:
+            return error
+
+    def _lane(self, source: int) -> tuple[Lane, Iterator[Example | InputError]]:
+        if source not in self.open:
+            worker = get_worker_info()
+            # The loader deals batches to workers in turn, from worker 0 even where a run goes on.
+            turn = (worker.id + self.start) % worker.num_workers if worker else 0
+            number = self.first_lane + turn
+            place = self.places.get((source, number), Place())
+            lane = Lane(self.sources[source], number, self.lanes, self.seed, self.config.shuffle_chunk, place)
+            self.open[source] = lane, iter(lane)
+        return self.open[source]
+
+
+@dataclass
+class _Sample:
+    pixels: Tensor
+    pixel_values: Tensor
+    caption: str
+    visit: int
+    bad: str | None

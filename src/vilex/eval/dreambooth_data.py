@@ -1,0 +1,102 @@
+"""The DreamBooth benchmark: subjects with a few photographs each, and 25 prompts for things and for pets.
+
+Photographs come as the benchmark publishes them, a folder a subject, or as a Parquet table with the columns
+image, subject and class. Prompts and classes come from its `prompts_and_classes.txt`.
+"""
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+from PIL import Image
+
+from vilex.data.example import decode_image
+from vilex.errors import InputError
+from vilex.pictures.load import EXTENSIONS, load_image
+
+LIVE = ("cat", "dog")  # classes that get the prompts for live subjects
+_PROMPT = re.compile(r"""['"](.*\{0\}.*\{1\}.*)['"]\.format""")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A name, its class noun, and photographs of it."""
+
+    name: str
+    noun: str
+    photos: list[Image.Image]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Templates in which {0} is the identifier and {1} the class; classes by subject."""
+
+    things: list[str]
+    live: list[str]
+    classes: dict[str, str]
+
+    def captions(self, noun: str) -> list[str]:
+        """A class's prompts without the identifier, as the text score wants them: "a dog in the snow"."""
+        return self.fill(noun, "", noun)
+
+    def fill(self, noun: str, identifier: str, word: str) -> list[str]:
+        """A class's prompts with what stands for the identifier and for the class in them."""
+        templates = self.live if noun in LIVE else self.things
+        return [" ".join(template.format(identifier, word).split()) for template in templates]
+
+
+def read_prompts(path: Path) -> Prompts:
+    """Read `prompts_and_classes.txt`.
+
+    Raises:
+        InputError: it is missing or has another form.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); give the benchmark's prompts_and_classes.txt") from None
+    head, _, rest = text.partition("Object Prompts")
+    things, _, live = rest.partition("Live Subject Prompts")
+    rows = [row for row in csv.reader(head.splitlines()) if len(row) == 2 and row[0] != "subject_name"]
+    found = Prompts(_PROMPT.findall(things), _PROMPT.findall(live), dict(rows))
+    if not (found.things and found.live):
+        raise InputError(f"{path}: no prompts found; give the benchmark's prompts_and_classes.txt")
+    return found
+
+
+def read_subjects(path: Path, classes: dict[str, str]) -> list[Subject]:
+    """Read all subjects.
+
+    Raises:
+        InputError: there are none, one has no class, or a photograph is broken.
+    """
+    subjects = _from_table(path) if path.suffix == ".parquet" else _from_folders(path, classes)
+    if not subjects:
+        raise InputError(f"{path}: no subjects; give a folder with a folder for each, or a Parquet table")
+    return subjects
+
+
+def _from_folders(path: Path, classes: dict[str, str]) -> list[Subject]:
+    subjects = []
+    for folder in sorted(entry for entry in path.glob("*") if entry.is_dir()):
+        photos = [load_image(file) for file in sorted(folder.iterdir()) if file.suffix.lower() in EXTENSIONS]
+        if photos and folder.name not in classes:
+            raise InputError(f"{folder}: the prompts file has no class for '{folder.name}'; add a line to it")
+        if photos:
+            subjects.append(Subject(folder.name, classes[folder.name], photos))
+    return subjects
+
+
+def _from_table(path: Path) -> list[Subject]:
+    try:
+        rows = pyarrow.parquet.read_table(path, columns=["image", "subject", "class"]).to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"{path}: {error}; expected a Parquet table with image, subject and class") from None
+    subjects: dict[str, Subject] = {}
+    for i, row in enumerate(rows):
+        subject = subjects.setdefault(row["subject"], Subject(row["subject"], row["class"], []))
+        subject.photos.append(decode_image(row["image"], f"{path} row {i}"))
+    return list(subjects.values())

@@ -1,0 +1,93 @@
+"""An encoder's way to the hub: a model card written from its own configuration, and the upload."""
+
+from pathlib import Path
+
+from vilex.encoder import ViLexConfig
+from vilex.errors import InputError
+from vilex.hub.folder import read_encoder_config
+
+CARD = """\
+---
+library_name: vilex
+pipeline_tag: image-to-image
+tags:
+- vilex
+- visual-lexicon
+- text-to-image{base_tag}
+---
+
+# {title}
+
+A Visual Lexicon encoder (Wang et al., CVPR 2025, arXiv 2412.06774): an image becomes 1 to {tokens} tokens in the
+vocabulary space of a frozen text-to-image model, to use alone or among words.
+
+```python
+from vilex import VisualLexicon
+
+lexicon = VisualLexicon.from_pretrained("{repository}")
+tokens = lexicon.encode(["cat.png"])  # [1, {tokens}, {width}]
+lexicon.generate("<cat:16> in the snow", {{"cat": tokens[0]}})
+```
+
+| | |
+| --- | --- |
+| frozen model | {base} |
+| tower | {tower}, {image_size} pixels |
+| pooler | {blocks} blocks, {tokens} queries |
+| method | {method} |
+{training}
+The frozen model's weights are recognised by their SHA-256:
+
+{hashes}
+"""
+
+
+def push(folder: Path, repository: str, private: bool = False, revision: str | None = None) -> str:
+    """Upload a finished encoder's folder with its model card; returns the address of the commit.
+
+    Args:
+        repository: "owner/name". revision: a branch, made if it is not there.
+    Raises:
+        InputError: the folder holds no encoder, or the hub refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    write_card(folder, repository)
+    api, transport = HfApi(), HfHubHTTPError.__bases__[0]  # of httpx or httpx2, as the hub's version has it
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        if revision:
+            api.create_branch(repository, branch=revision, exist_ok=True)
+        done = api.upload_folder(repo_id=repository, folder_path=folder, revision=revision)
+    except (transport, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{repository}: the hub refused ({reason}); log in with `hf auth login`") from None
+    return str(done)
+
+
+def write_card(folder: Path, repository: str) -> Path:
+    """Write `folder`/README.md from its config.json, unless someone wrote one already.
+
+    Raises:
+        InputError: the folder holds no encoder.
+    """
+    config = read_encoder_config(folder)
+    path = folder / "README.md"
+    if not path.is_file():
+        path.write_text(model_card(ViLexConfig(**config), repository), encoding="utf-8")
+    return path
+
+
+def model_card(config: ViLexConfig, repository: str) -> str:
+    """The card of an encoder; only what its configuration says."""
+    base = str(config.base_model)
+    on_hub = base.count("/") == 1 and not base.startswith((".", "/"))
+    rows = [f"| {name} | {value} |" for name, value in config.training.items() if not isinstance(value, dict)]
+    return CARD.format(
+        title=repository.split("/")[-1], repository=repository, base=base if on_hub else Path(base).name,
+        base_tag=f"\nbase_model: {base.split('@')[0]}" if on_hub else "", tower=config.tower.get("model_type"),
+        image_size=config.image_size, blocks=config.blocks, tokens=config.num_tokens, width=config.width,
+        method=config.method, training="".join(f"{row}\n" for row in rows),
+        hashes="\n".join(f"    {digest}  {name}" for name, digest in config.base_sha256.items()),
+    )  # fmt: skip

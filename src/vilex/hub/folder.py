@@ -1,0 +1,135 @@
+"""Model folders: where they come from, whether they are whole, and their fingerprint."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from torch import nn
+
+from vilex.errors import InputError
+from vilex.pictures.load import file_hash
+
+HUB_PATTERNS = ("*.json", "*.txt", "*.md", "*.model")
+HUB_WEIGHTS = tuple(
+    f"{name}{part}.safetensors" for name in ("model", "diffusion_pytorch_model") for part in ("", "-*-of-*")
+)
+UNUSED = ("safety_checker", "watermarker")
+
+
+def resolve(name: str | Path, weights: bool = True) -> Path:
+    """A local folder as it is; anything else as a hub id, from the cache or the hub, no pickles.
+
+    `owner/name@revision` asks for a branch, tag or commit; with HF_HUB_OFFLINE=1 only the cache is asked.
+
+    Args:
+        weights: whether the weights are wanted too, or the configuration alone.
+    Raises:
+        InputError: neither a folder nor a model that can be fetched.
+    """
+    path, (wanted, _, revision) = Path(name), str(name).partition("@")
+    if path.is_dir():
+        return path
+    if path.exists() or wanted.startswith((".", "/", "~")) or wanted.count("/") > 1:
+        raise InputError(f"{name}: no such model folder")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(wanted, revision=revision or None, allow_patterns=list(HUB_PATTERNS)))
+        if weights:
+            snapshot_download(wanted, revision=revision or None, allow_patterns=weight_patterns(folder))
+        return folder
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = lines[-1 if lines[0].startswith("404") else 0]
+        raise InputError(f"{name}: neither a folder here nor a model the hub could give ({reason})") from None
+
+
+def weight_patterns(folder: Path) -> list[str]:
+    """The weights to fetch for a folder of configurations: of a pipeline, its parts' own.
+
+    Neither other precisions' nor what else lies in a repository, as a single file of all parts.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        return [*HUB_WEIGHTS, *(f"*/{name}" for name in HUB_WEIGHTS)]
+    parts = [name for name, value in read_json(index).items() if isinstance(value, list) and name not in UNUSED]
+    return [f"{part}/{name}" for part in parts for name in HUB_WEIGHTS]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises InputError that names the file if it is missing or no JSON object."""
+    if not path.is_file():
+        raise InputError(f"{path}: missing; the model folder is incomplete, fetch it again")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError):
+        raise InputError(f"{path}: not valid JSON; the file is damaged, fetch it again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object; the file is damaged, fetch it again")
+    return content
+
+
+def read_encoder_config(folder: Path) -> dict[str, Any]:
+    """An encoder's config.json.
+
+    Raises:
+        InputError: the folder holds no encoder, or no weights that can be read.
+    """
+    config = read_json(folder / "config.json")
+    if config.get("model_type") != "vilex":
+        raise InputError(f"{folder}: no ViLex encoder (model_type is {config.get('model_type')!r})")
+    check_safetensors(folder)
+    return config
+
+
+def check_safetensors(folder: Path) -> None:
+    """Raise InputError that names the file if `folder` holds no weights or damaged ones."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(
+            f"{folder}: no .safetensors weights; pickled weights are never read: convert them, or name a "
+            "revision of the hub that has them, as in OWNER/NAME@refs/pr/1"
+        )
+    for path in files:
+        try:
+            with safetensors.safe_open(path, "pt"):
+                pass
+        except (safetensors.SafetensorError, OSError):
+            raise InputError(f"{path}: damaged weights; fetch the file again") from None
+
+
+def check_whole(name: str | Path, module: nn.Module, about: dict[str, Any]) -> None:
+    """Raise InputError if weights of a loaded module were in no file; its loader has made them up.
+
+    Args:
+        about: what `from_pretrained(..., output_loading_info=True)` tells.
+    """
+    made_up = sorted(set(about["missing_keys"]) & set(module.state_dict()))
+    if made_up:
+        others = f" and {len(made_up) - 1} others" if len(made_up) > 1 else ""
+        raise InputError(f"{name}: has no weights for {made_up[0]}{others}; fetch it again")
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """SHA-256 of every weight file below a folder, by its path inside it."""
+    return {str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.rglob("*.safetensors"))}
+
+
+def weights_hash(folder: Path) -> str:
+    """One SHA-256 for the weight files right in a folder: the file's own, or of all hashes if sharded."""
+    digests = [file_hash(path) for path in sorted(folder.glob("*.safetensors"))]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def check_fingerprint(folder: Path, expected: dict[str, str]) -> None:
+    """Raise InputError if a weight file differs from the one the encoder was trained on.
+
+    Files of other names (another precision's, say) are not compared.
+    """
+    for name, digest in expected.items():
+        path = folder / name
+        if path.is_file() and file_hash(path) != digest:
+            raise InputError(f"{path}: not the weights this encoder was trained with; use the same base model")

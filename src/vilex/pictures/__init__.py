@@ -1,0 +1,1 @@
+"""Pictures: read, turned to numbers and back, laid side by side."""

@@ -1,0 +1,110 @@
+"""What a training step costs: bytes and FLOPs on shapes alone, seconds on random weights of those shapes.
+
+On the meta device the very step that training takes runs without data; see `vilex.plan.memory`.
+"""
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from vilex.data import Batch
+from vilex.encoder import ViLexEncoder
+from vilex.plan.memory import bytes_of, measure
+from vilex.t2i import speaking
+from vilex.t2i.folder import DiffusersT2I
+from vilex.train.config import TrainConfig
+from vilex.train.engine import PRECISION
+from vilex.train.objective import DenoisingObjective
+from vilex.train.optim import make_optimizer
+
+
+def count_step(
+    config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEncoder, micro: int, processes: int
+) -> tuple[dict[str, int], int]:
+    """Bytes a device needs, by what for, and FLOPs of one micro-batch.
+
+    Args:
+        t2i, encoder: shapes on the meta device. micro: images a device takes at once.
+    """
+    shards = processes if config.run.parallel == "fsdp" else 1
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    peak, flops = measure(lambda: _forward_backward(config, t2i, encoder, micro, "meta"))
+    gradients = sum(p.numel() * p.element_size() for p in trained)
+    optimizer = make_optimizer(encoder, config.optim)
+    optimizer.step()
+    held = [leaf for state in optimizer.state.values() for leaf in state.values() if isinstance(leaf, Tensor)]
+    memory = {
+        "frozen weights": sum(bytes_of(module) for module in t2i.modules),
+        "trained weights": bytes_of(encoder) // shards,
+        "gradients": gradients // shards,
+        "optimiser": sum(leaf.numel() * leaf.element_size() for leaf in held) // shards,
+        "average": (gradients if config.optim.ema_decay else 0) // shards,
+        "activations": max(0, peak - gradients),
+    }
+    encoder.zero_grad()
+    return memory, flops
+
+
+def _forward_backward(config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEncoder, micro: int, device: str) -> None:
+    words = config.model.method == "de-diffusion"
+    objective = DenoisingObjective(speaking(encoder, t2i), config.objective, seed=0, words=words)
+    caption = " ".join(["a"] * config.objective.caption_tokens)
+    pixels, size = t2i.image_size, encoder.config.image_size
+    batch = Batch(
+        torch.zeros(micro, 3, pixels, pixels, device=device),
+        torch.zeros(micro, 3, size, size, device=device),
+        [caption] * micro,
+        visits=torch.arange(micro),
+        weights=torch.ones(micro),
+    )
+    precision = PRECISION[config.run.mixed_precision]
+    kind = "cpu" if device == "meta" else device.split(":")[0]
+    with torch.autocast(kind, precision, enabled=precision is not None):
+        loss, _ = objective(encoder, config.model.num_tokens, batch)
+    loss.backward()
+
+
+def time_step(
+    config: TrainConfig,
+    t2i: DiffusersT2I,
+    encoder: ViLexEncoder,
+    micro: int,
+    accumulate: int,
+    steps: int,
+    device: str,
+) -> float:
+    """Seconds of one step: its micro-batches and the optimiser's own, each the best of `steps`.
+
+    The shapes `t2i` and `encoder` get memory on `device` and random values.
+    """
+    for module in (*t2i.modules, encoder):
+        _fill(module, device)
+    optimizer = make_optimizer(encoder, config.optim)
+    parts, updates = [], []
+    for _ in range(steps + 1):
+        start = _now(device)
+        _forward_backward(config, t2i, encoder, micro, device)
+        middle = _now(device)
+        optimizer.step()
+        parts.append(middle - start)
+        updates.append(_now(device) - middle)
+        optimizer.zero_grad(set_to_none=True)
+    return min(parts[1:]) * accumulate + min(updates[1:])
+
+
+def _fill(module: nn.Module, device: str) -> None:
+    """Give a meta module memory and small random values."""
+    module.to_empty(device=device)
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                tensor.normal_(std=0.02)
+            else:
+                tensor.copy_(torch.arange(tensor.numel(), device=device).view(tensor.shape))  # position ids
+
+
+def _now(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

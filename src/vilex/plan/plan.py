@@ -1,0 +1,154 @@
+"""The bill up front: what a run trains, what it costs in memory, arithmetic and time. No weights are read."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from vilex.encoder import ViLexEncoder
+from vilex.errors import InputError
+from vilex.plan.cost import count_step, time_step
+from vilex.t2i import shape_of
+from vilex.t2i.folder import DiffusersT2I
+from vilex.train.config import TrainConfig
+from vilex.train.models import checkpoint_activations, encoder_shape
+from vilex.train.objective import tail_drop
+from vilex.train.optim import choose_trained
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take, for each of `processes` devices.
+
+    Attributes:
+        trained, frozen: parameters by part.
+        micro_batch: images a device takes at once; `accumulate` of those, of all processes, are one step.
+        memory: bytes a device needs, by what for; their sum is the peak.
+        flops: of one step, all devices together (forward, backward and what checkpointing does again).
+        tokens: image tokens the run trains on, all images together, as TailDrop leaves them on average.
+        seconds: of one step, measured; None if nothing was measured.
+    """
+
+    processes: int
+    batch_size: int
+    micro_batch: int
+    accumulate: int
+    steps: int
+    trained: dict[str, int]
+    frozen: dict[str, int]
+    memory: dict[str, int]
+    flops: int
+    tokens: int
+    seconds: float | None
+
+    @property
+    def peak(self) -> int:
+        return sum(self.memory.values())
+
+
+def make_plan(config: TrainConfig, processes: int = 1, measure: int = 0, device: str = "cpu") -> Plan:
+    """Work out a run's plan.
+
+    Args:
+        measure: so many real steps are timed on `device`, after one to warm up; 0 for none.
+    Raises:
+        InputError: a model's configuration cannot be had, or values do not fit together.
+    """
+    config.check()
+    t2i, encoder = _shapes(config)
+    micro, accumulate = _parts(config, processes)
+    memory, flops = count_step(config, t2i, encoder, micro, processes)
+    chances = (torch.arange(10_000) + 0.5) / 10_000
+    kept = tail_drop(chances, config.model.num_tokens, config.objective.tail_drop).float().mean().item()
+    return Plan(
+        processes=processes,
+        batch_size=config.run.batch_size,
+        micro_batch=micro,
+        accumulate=accumulate,
+        steps=config.run.steps,
+        trained={name: _size(getattr(encoder, name)) for name in ("tower", "pooler")},
+        frozen=t2i.sizes,
+        memory=memory,
+        flops=flops * accumulate * processes,
+        tokens=int(kept * config.run.batch_size * config.run.steps),
+        seconds=time_step(config, t2i, encoder, micro, accumulate, measure, device) if measure else None,
+    )
+
+
+def remedies(config: TrainConfig, processes: int) -> list[tuple[str, int]]:
+    """Settings that would lower a run's peak memory, most helpful first, with the bytes they would save."""
+    run, (micro, _) = config.run, _parts(config, processes)
+    variants = {
+        f"run.micro_batch={max(1, micro // 2)}": replace(run, micro_batch=max(1, micro // 2)),
+        "run.gradient_checkpointing=true": replace(run, gradient_checkpointing=True),
+        "run.mixed_precision=bf16": replace(run, mixed_precision="bf16"),
+    }
+    if processes > 1 and config.optim.name == "adamw":
+        variants["run.parallel=fsdp"] = replace(run, parallel="fsdp")
+    others = {name: replace(config, run=changed) for name, changed in variants.items() if changed != run}
+    if config.model.frozen_dtype == "float32":
+        others["model.frozen_dtype=bfloat16"] = replace(config, model=replace(config.model, frozen_dtype="bfloat16"))
+    now = make_plan(config, processes).peak
+    saved = {name: now - make_plan(other, processes).peak for name, other in others.items()}
+    return sorted(((name, value) for name, value in saved.items() if value > 0), key=lambda item: -item[1])
+
+
+def describe(plan: Plan) -> dict[str, str]:
+    """A plan as titles and lines to read."""
+    whole = f"{plan.processes} process{'es' * (plan.processes > 1)} x {plan.micro_batch} images"
+    if plan.accumulate > 1:
+        whole += f" x {plan.accumulate} micro-batches"
+    memory = ", ".join(f"{name} {_gigabytes(value)}" for name, value in plan.memory.items())
+    lines = {
+        "trains": ", ".join(f"{name} {value / 1e6:.1f} M" for name, value in plan.trained.items()),
+        "frozen": ", ".join(f"{name} {value / 1e6:.1f} M" for name, value in plan.frozen.items()),
+        "batch": f"{plan.batch_size} images = {whole}",
+        "memory": f"{_gigabytes(plan.peak)} GB a device: {memory}",
+        "arithmetic": f"{plan.flops / 1e12:.4g} TFLOP a step",
+    }
+    if plan.seconds is not None:
+        lines["time"] = (
+            f"{_duration(1000 * plan.seconds)} for 1000 steps, {_duration(plan.steps * plan.seconds)} in all"
+        )
+    images = plan.steps * plan.batch_size
+    lines["in all"] = f"{plan.steps} steps, {images} images, {plan.tokens} image tokens"
+    return lines
+
+
+def advise(config: TrainConfig, processes: int) -> str:
+    """What to do when memory runs out: the three settings that would help most, with what they save."""
+    found = [f"{name} (about {_gigabytes(value)} GB less)" for name, value in remedies(config, processes)[:3]]
+    return "out of memory; what would help most: " + ", ".join(found or ["a smaller model"])
+
+
+def _shapes(config: TrainConfig) -> tuple[DiffusersT2I, ViLexEncoder]:
+    t2i = shape_of(config.model.base, getattr(torch, config.model.frozen_dtype))
+    encoder = encoder_shape(config, t2i)
+    choose_trained(encoder, config.optim)
+    if config.run.gradient_checkpointing:
+        checkpoint_activations(t2i, encoder)
+    return t2i, encoder.train()
+
+
+def _parts(config: TrainConfig, processes: int) -> tuple[int, int]:
+    """Images of a micro-batch, and how many of those a process takes in a step."""
+    part = config.run.batch_size // processes
+    if not part or config.run.batch_size % processes:
+        raise InputError(f"run.batch_size: {config.run.batch_size} is no multiple of the {processes} processes")
+    micro = min(config.run.micro_batch or part, part)
+    return micro, -(-part // micro)
+
+
+def _size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 2**30:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} seconds"

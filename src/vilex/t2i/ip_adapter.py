@@ -1,0 +1,105 @@
+"""A frozen model that image tokens reach past the text encoder: IP-Adapter's decoupled cross-attention.
+
+Words go through the text encoder as ever; image tokens go straight to every cross-attention layer, which adds
+what it reads from them to what it reads from the words. Behind the same protocol, so that training, guidance
+and evaluation need not know. Without an image it is the base model itself, to the bit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from torch import Tensor, nn
+
+from vilex.encoder.ip_adapter import DecoupledAttention
+from vilex.errors import InputError
+from vilex.prompt import Prompt
+from vilex.t2i.base import Condition
+from vilex.t2i.folder import DiffusersT2I
+
+
+class DecoupledT2I:
+    """`FrozenT2I` over a model with cross-attention and an adapter; all that is not said here is the base's."""
+
+    def __init__(self, base: DiffusersT2I, adapter: DecoupledAttention):
+        self.base, self.adapter = base, adapter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["base"], name)
+
+    def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
+        """As the protocol says; pictures of one batch have equally many image tokens, or none.
+
+        Raises:
+            InputError: they have not.
+        """
+        said = self.base.read([Prompt((prompt.words,)) for prompt in prompts], [{}] * len(prompts))
+        images = [
+            [named[slot.name][: slot.count] for slot in prompt.image_only().parts]
+            for prompt, named in zip(prompts, tokens, strict=True)
+        ]
+        counts = {sum(map(len, parts)) for parts in images if parts}
+        if len(counts) > 1:
+            raise InputError(
+                f"ip-adapter: prompts with {' and '.join(map(str, sorted(counts)))} image tokens cannot be drawn "
+                "together; draw them one by one"
+            )
+        if not counts:
+            return said
+        absent = said.sequence.new_zeros(*counts, self.base.width)  # without bias: adds exactly nothing
+        tokens = [torch.cat(parts).to(absent) if parts else absent for parts in images]
+        return replace(said, image=torch.stack(tokens))
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        install(self.base.unet, self.adapter)
+        return self.base.predict(x_t, t, condition)
+
+
+class _Decoupled:
+    """A layer's processor; no module itself, so that the frozen denoiser does not count the adapter as its own."""
+
+    def __init__(self, own: nn.Module):
+        self.own, self.plain = own, AttnProcessor2_0()
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        ip_hidden_states: list[Tensor] | None = None,
+    ) -> Tensor:
+        if ip_hidden_states is None:
+            return self.plain(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        return self.own(attn, hidden_states, (encoder_hidden_states, ip_hidden_states), attention_mask, temb)
+
+
+def cross_attention(unet: nn.Module) -> list[Attention]:
+    """The layers that read the condition, in the denoiser's order."""
+    return [module for name, module in unet.named_modules() if name.endswith("attn2") and isinstance(module, Attention)]
+
+
+def adapter_shapes(t2i: DiffusersT2I) -> list[tuple[int, int]]:
+    """What `DecoupledAttention` is built from.
+
+    Raises:
+        InputError: the denoiser has no layers of cross-attention that read as wide a token.
+    """
+    layers = cross_attention(t2i.network)
+    if not layers or any(layer.to_k.in_features != t2i.width for layer in layers):
+        raise InputError(
+            f"model.method: ip-adapter needs cross-attention over the text, which {t2i.pipelines[0]} has not; "
+            "use Stable Diffusion 1.x, 2.x or XL"
+        )
+    return [(layer.to_k.out_features, layer.to_k.in_features) for layer in layers]
+
+
+def install(unet: UNet2DConditionModel, adapter: DecoupledAttention) -> None:
+    """Let every cross-attention layer read image tokens by the adapter's own projections."""
+    for layer, own in zip(cross_attention(unet), adapter, strict=True):
+        if getattr(layer.processor, "own", None) is not own:
+            layer.processor = _Decoupled(own)

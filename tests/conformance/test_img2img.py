@@ -1,0 +1,161 @@
+"""Image to image and inpainting, in every family as diffusers' own pipelines do them."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    FluxImg2ImgPipeline,
+    FluxInpaintPipeline,
+    IFImg2ImgPipeline,
+    StableDiffusion3Img2ImgPipeline,
+    StableDiffusion3InpaintPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+    ZImageImg2ImgPipeline,
+    ZImageInpaintPipeline,
+)
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from PIL import Image
+
+from tests.conformance.common import guided, same, word_tokens
+from tests.families import FAMILIES
+from vilex.errors import InputError
+from vilex.guidance import Guidance
+from vilex.img2img import start_from
+from vilex.lexicon import VisualLexicon
+from vilex.pictures.pixels import to_images
+
+IMG2IMG = {
+    "sd1": StableDiffusionImg2ImgPipeline,
+    "sd2": StableDiffusionImg2ImgPipeline,
+    "sdxl": StableDiffusionXLImg2ImgPipeline,
+    "sdxl-turbo": StableDiffusionXLImg2ImgPipeline,
+    "sd3": StableDiffusion3Img2ImgPipeline,
+    "sd3.5-without-t5": StableDiffusion3Img2ImgPipeline,
+    "flux": FluxImg2ImgPipeline,
+    "if": IFImg2ImgPipeline,
+    "z-image": ZImageImg2ImgPipeline,
+}
+INPAINTING = {
+    "sd1": StableDiffusionInpaintPipeline,
+    "sd2": StableDiffusionInpaintPipeline,
+    "sdxl": StableDiffusionXLInpaintPipeline,
+    "sdxl-turbo": StableDiffusionXLInpaintPipeline,
+    "sd3": StableDiffusion3InpaintPipeline,
+    "sd3.5-without-t5": StableDiffusion3InpaintPipeline,
+    "flux": FluxInpaintPipeline,
+    "z-image": ZImageInpaintPipeline,
+}  # IF's own keeps what it must by another rule
+
+
+@pytest.fixture(autouse=True)
+def _encode_to_the_mode(monkeypatch):
+    """diffusers' pipelines draw the picture's latents at random; ours are the same every time."""
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+
+
+def right_half(size):
+    mask = Image.new("L", (size, size))
+    mask.paste(255, (size // 2, 0, size, size))
+    return mask
+
+
+def drawn_by_both(kind, name, lexicon, picture, strength, mask=None):
+    """The picture of diffusers' own pipeline, and the lexicon's."""
+    size, tokens = lexicon.t2i.image_size, {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
+    pipeline = lexicon.pipeline(kind, **dict.fromkeys(FAMILIES[name].absent))
+    pipeline.set_progress_bar_config(disable=True)
+    arguments = guided(name, 2.5)
+    if mask:
+        arguments["mask_image"] = mask
+    if "height" in inspect.signature(pipeline.__call__).parameters:
+        arguments |= {"height": size, "width": size}
+    if name == "flux":
+        arguments["guidance_scale"] = lexicon.t2i.distilled_guidance  # this pipeline's default is another
+    latents = name.startswith("sd3")  # diffusers 0.42's inpainting of SD3 forgets the auto-encoder's shift
+    expected = pipeline(
+        **lexicon.prompt_embeds("<v:2> in snow", tokens), **arguments, image=picture, strength=strength,
+        num_inference_steps=4, generator=torch.Generator().manual_seed(3), output_type="latent" if latents else "pil",
+    ).images  # fmt: skip
+    if latents:
+        expected = to_images(lexicon.t2i.decode(expected).detach())
+    drawn = lexicon.generate(
+        "<v:2> in snow", tokens, guidance=Guidance(2.5), seed=3, steps=4, scheduler=FAMILIES[name].scheduler,
+        start=picture, strength=strength, mask=mask,
+    )[0]  # fmt: skip
+    return expected[0], drawn
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_image_to_image_is_diffusers_own(family, lexicon, pictures, strength):
+    if family[0] not in IMG2IMG:
+        pytest.skip("diffusers has no pipeline of this family")
+    picture = pictures[2].resize((lexicon.t2i.image_size,) * 2)
+    expected, drawn = drawn_by_both(IMG2IMG[family[0]], family[0], lexicon, picture, strength)
+    assert same(drawn, expected)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_inpainting_is_diffusers_own(family, lexicon, pictures, strength):
+    if family[0] not in INPAINTING:
+        pytest.skip("diffusers has no such pipeline of this family")
+    picture = pictures[2].resize((lexicon.t2i.image_size,) * 2)
+    mask = right_half(lexicon.t2i.image_size)
+    expected, drawn = drawn_by_both(INPAINTING[family[0]], family[0], lexicon, picture, strength, mask)
+    assert same(drawn, expected)
+
+
+def test_what_the_mask_keeps_is_the_picture(family, lexicon, pictures):
+    size = lexicon.t2i.image_size
+    picture, how = pictures[2].resize((size, size)), {"start": pictures[2].resize((size, size)), "steps": 4}
+    for scheduler in ("dpm++", "euler", "heun", "unipc"):
+        kept = lexicon.generate("cat", **how, scheduler=scheduler, mask=Image.new("L", (size, size)))[0]
+        anew = lexicon.generate("cat", **how, scheduler=scheduler, mask=Image.new("L", (size, size), 255))[0]
+        code = lexicon.t2i.decode(start_from(lexicon.t2i, picture, 1, 1.0).x0)
+        assert same(kept, to_images(code)[0])
+        assert same(anew, lexicon.generate("cat", steps=4, scheduler=scheduler)[0])
+
+
+def test_less_strength_is_nearer_to_the_picture(pictures):
+    lexicon, picture = VisualLexicon.from_pretrained("nano"), pictures[2].resize((64, 64))
+    code = np.asarray(to_images(lexicon.t2i.decode(start_from(lexicon.t2i, picture, 1, 1.0).x0))[0], dtype=float)
+    for scheduler in ("dpm++", "euler", "heun", "unipc", "ddim", "ddpm", "euler-a", "pndm", "lms"):
+        how = {"start": picture, "steps": 10, "scheduler": scheduler}
+        away = [
+            np.abs(np.asarray(lexicon.generate("cat", strength=strength, **how)[0]) - code).mean()
+            for strength in (0.1, 0.5, 1.0)
+        ]
+        assert away[0] < away[1] < away[2]
+
+
+def test_a_batch_starts_as_one_by_one(family, lexicon, pictures):
+    how = {"start": pictures[2], "mask": right_half(32), "strength": 0.5, "steps": 4}
+    together = lexicon.generate(["cat", "a red dog"], seed=[3, 4], **how)
+    alone = [lexicon.generate(text, seed=seed, **how)[0] for text, seed in (("cat", 3), ("a red dog", 4))]
+    assert all(same(a, b) for a, b in zip(together, alone, strict=True))
+
+
+def test_starts_that_cannot_be_are_named(lexicon, pictures):
+    picture = pictures[2]
+    with pytest.raises(InputError, match=r"strength 0.01: expected 0.25 \(one of 4 steps\) to 1"):
+        lexicon.generate("cat", start=picture, strength=0.01, steps=4)
+    with pytest.raises(InputError, match=r"strength 1.5: expected"):
+        lexicon.generate("cat", start=picture, strength=1.5, steps=4)
+    with pytest.raises(InputError, match="mask: expected the picture's size, 32 x 32, got 8 x 8"):
+        lexicon.generate("cat", start=picture, mask=right_half(8))
+    with pytest.raises(InputError, match="of a picture to start from"):
+        lexicon.generate("cat", mask=right_half(8))
+    with pytest.raises(InputError, match=r"nothing.png: no such file"):
+        lexicon.generate("cat", start="nothing.png")
+
+
+def test_a_latents_place_is_what_most_of_it_is(lexicon, pictures):
+    frame = Image.new("L", (32, 32))
+    frame.paste(255, (5, 5, 27, 27))
+    mask = start_from(lexicon.t2i, pictures[2], 1, mask=frame).mask
+    assert mask.shape == (1, 1, *lexicon.t2i.latent_shape[1:]) and mask.any() and not mask.all()
+    assert torch.equal(mask, mask.flip(2, 3))
