@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 
 from tests import shapes
+from vilex.data.config import DataConfig
 from vilex.plan.memory import drawing
 from vilex.plan.plan import make_plan
 from vilex.t2i import FAMILIES, shape_of
-from vilex.train.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from vilex.train.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
 
 TOWER = "google/siglip-so400m-patch14-224"
 HEAD = """\

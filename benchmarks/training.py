@@ -11,12 +11,13 @@ from PIL import Image
 
 from benchmarks.plain import PlainLoop
 from vilex.data import Batch, make_loader, open_sources
+from vilex.data.config import DataConfig
 from vilex.encoder import EMBEDDED, ViLexEncoder
 from vilex.prompt import Prompt, Slot, compose, inject
 from vilex.t2i import Condition, load_t2i
-from vilex.train.config import DataConfig, TrainConfig
-from vilex.train.loop import Training
+from vilex.train.config import TrainConfig
 from vilex.train.toml import build
+from vilex.train.training import Training
 
 NANO = EMBEDDED["nano"]
 BATCH = 32

@@ -3,6 +3,9 @@
 import base64
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -101,3 +104,10 @@ def serve(folder: Path, name: str, revision: str = "main") -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def at_hub(folder, *words, **more):
+    """A command with a cache of its own in `folder`, as the user of a hub runs it."""
+    clean = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+    env = clean | {"HF_HOME": str(folder / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_TOKEN": "hf_x"} | more
+    return subprocess.run([sys.executable, *map(str, words)], env=env, capture_output=True, text=True)

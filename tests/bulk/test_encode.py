@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 from vilex.bulk.encode import Job, encode_collection, load_shard, on_devices
 from vilex.cli.app import app
+from vilex.data.config import SourceConfig
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.train.config import SourceConfig
 
 
 @pytest.fixture

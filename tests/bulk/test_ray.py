@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from vilex.bulk.encode import Job, encode_collection, load_shard
 from vilex.bulk.ray import on_ray
 from vilex.cli.app import app
+from vilex.data.config import SourceConfig
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.train.config import SourceConfig
 
 
 def map_workers():

@@ -22,9 +22,10 @@ from vilex.plan.plan import make_plan
 from vilex.prompt import PromptWarning, parse
 from vilex.t2i import load_t2i, shape_of
 from vilex.train.config import ObjectiveConfig
-from vilex.train.loop import Training, train
+from vilex.train.loop import train
 from vilex.train.models import checkpoint_activations
 from vilex.train.objective import DenoisingObjective
+from vilex.train.training import Training
 
 
 @pytest.mark.filterwarnings("ignore::vilex.prompt.PromptWarning")

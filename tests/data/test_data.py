@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 
 from vilex.data import make_loader, open_sources
+from vilex.data.config import DataConfig, SourceConfig
 from vilex.data.example import Example
 from vilex.data.order import Batches, Mixture
 from vilex.data.streamed import Lane
 from vilex.errors import InputError
-from vilex.train.config import DataConfig, SourceConfig
 
 
 def png(image):

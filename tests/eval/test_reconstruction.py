@@ -6,11 +6,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vilex.cli.app import app
+from vilex.data.config import SourceConfig
 from vilex.errors import InputError
 from vilex.eval.reconstruction import Reconstruction, evaluate_reconstruction, from_encoder, rows_of
 from vilex.lexicon import VisualLexicon
 from vilex.pictures.load import square
-from vilex.train.config import SourceConfig
 
 
 @pytest.fixture

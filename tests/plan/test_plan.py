@@ -10,12 +10,13 @@ from tests import shapes
 from tests.families import FAMILIES
 from vilex.cli.app import app
 from vilex.data import Batch
+from vilex.data.config import DataConfig
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.plan.memory import LiveBytes
 from vilex.plan.plan import describe, make_plan, remedies
 from vilex.t2i import load_t2i
-from vilex.train.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from vilex.train.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
 from vilex.train.loop import train
 from vilex.train.models import checkpoint_activations
 from vilex.train.objective import DenoisingObjective

@@ -15,7 +15,8 @@ from vilex.lexicon import VisualLexicon
 from vilex.pictures.load import square
 from vilex.pictures.pixels import to_pixels
 from vilex.train.checkpoint import list_checkpoints
-from vilex.train.loop import Training, train
+from vilex.train.loop import train
+from vilex.train.training import Training
 
 
 @pytest.mark.parametrize("name", ["adafactor", "adamw"])

@@ -5,9 +5,9 @@ from typing import Any
 
 from recipes.nano.baselines import MODEL, baseline_encoder
 from recipes.nano.presets import Preset
+from vilex.data.config import SourceConfig
 from vilex.eval.reconstruction import Reconstruction, Row, evaluate_reconstruction, from_encoder
 from vilex.lexicon import VisualLexicon
-from vilex.train.config import SourceConfig
 
 SETS = ("held-out", "unseen")
 CAPTIONS = ("name", "sentence")  # the first two captions of every picture

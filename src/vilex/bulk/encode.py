@@ -19,13 +19,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vilex.data.config import SourceConfig
 from vilex.data.example import Example
 from vilex.data.reading import parts_of, read_part
 from vilex.data.sources import open_source
 from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
 from vilex.errors import InputError
 from vilex.hub.folder import weights_hash
-from vilex.train.config import SourceConfig
 
 FORMAT = "vilex-token-shard"
 

@@ -60,9 +60,9 @@ def reconstruction(
     as_json: Json = False,
 ) -> None:
     """Pictures to tokens and back: how close do 1, 4, 16, 75 tokens come, and how close a caption?"""
+    from vilex.data.config import SourceConfig
     from vilex.eval.reconstruction import Reconstruction, evaluate_reconstruction
     from vilex.eval.tables import to_markdown
-    from vilex.train.config import SourceConfig
 
     lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
     counts = parse_counts(tokens, lexicon.num_tokens)
@@ -160,8 +160,8 @@ def reference(
     as_json: Json = False,
 ) -> None:
     """Write the statistics of a set of pictures that `fid` compares with, say all of COCO's validation set."""
+    from vilex.data.config import SourceConfig
     from vilex.eval.reference import write_reference
-    from vilex.train.config import SourceConfig
 
     if out.suffix != ".safetensors":
         raise InputError(f"-o {out}: expected a name that ends in .safetensors")

@@ -43,8 +43,8 @@ def push(
     as_json: Json = False,
 ) -> None:
     """Upload an encoder to the hub, with a model card written from its configuration."""
-    from vilex.hub.card import push as upload
     from vilex.hub.card import write_card
+    from vilex.hub.push import push as upload
 
     if card:
         path = write_card(folder, repository)

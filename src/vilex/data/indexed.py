@@ -8,6 +8,7 @@ import pyarrow
 import pyarrow.parquet
 from torch.utils.data import Dataset
 
+from vilex.data.config import SourceConfig
 from vilex.data.example import (
     CAPTION_KEYS,
     Example,
@@ -18,7 +19,6 @@ from vilex.data.example import (
 )
 from vilex.errors import InputError
 from vilex.pictures.load import EXTENSIONS, load_image
-from vilex.train.config import SourceConfig
 
 METADATA = "metadata.jsonl"
 

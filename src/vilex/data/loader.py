@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from vilex.data.config import DataConfig
 from vilex.data.example import Example
 from vilex.data.order import Batches, Visit
 from vilex.data.sources import Indexed
@@ -16,7 +17,6 @@ from vilex.data.streamed import Lane, Place, Stream
 from vilex.errors import InputError
 from vilex.pictures.load import square
 from vilex.pictures.pixels import to_pixels
-from vilex.train.config import DataConfig
 
 LaneKey = tuple[int, int]  # source, lane
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import braceexpand
 
+from vilex.data.config import DataConfig, SourceConfig
 from vilex.data.indexed import FolderSource, HuggingFaceSource, ParquetSource
 from vilex.data.streamed import HuggingFaceStream, ParquetStream, Stream, TarStream
 from vilex.errors import InputError
-from vilex.train.config import DataConfig, SourceConfig
 
 Indexed = FolderSource | ParquetSource | HuggingFaceSource
 HUB = "hf:"

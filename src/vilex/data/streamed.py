@@ -18,6 +18,7 @@ import pyarrow.parquet
 from webdataset.gopen import gopen
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from vilex.data.config import SourceConfig
 from vilex.data.example import (
     Example,
     captions_in_json,
@@ -27,7 +28,6 @@ from vilex.data.example import (
 from vilex.data.indexed import row_to_example, table_columns, undecoded
 from vilex.errors import InputError
 from vilex.pictures.load import EXTENSIONS
-from vilex.train.config import SourceConfig
 
 Raw = Callable[[], Example]  # decodes one sample; raises InputError where it is broken
 

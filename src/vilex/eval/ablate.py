@@ -19,10 +19,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vilex.data.config import SourceConfig
 from vilex.errors import InputError
 from vilex.eval.reconstruction import Reconstruction, evaluate_reconstruction
 from vilex.lexicon import VisualLexicon
-from vilex.train.config import SourceConfig, TrainConfig
+from vilex.train.config import TrainConfig
 from vilex.train.loop import train
 from vilex.train.toml import load_toml
 

@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vilex.data.config import SourceConfig
 from vilex.data.example import Example
 from vilex.data.reading import read_all
 from vilex.data.sources import Indexed, open_source
@@ -39,7 +40,6 @@ from vilex.pictures.grid import grid
 from vilex.pictures.load import square
 from vilex.pictures.pixels import to_images, to_pixels
 from vilex.tokens import counted
-from vilex.train.config import SourceConfig
 
 GRID_ROWS = 10
 AUTOENCODER = "auto-encoder"

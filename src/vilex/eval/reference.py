@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
+from vilex.data.config import SourceConfig
 from vilex.data.reading import read_all
 from vilex.data.sources import open_source
 from vilex.errors import InputError
 from vilex.eval.distances import Moments
 from vilex.eval.features import features_of, load_extractor
 from vilex.pictures.load import square
-from vilex.train.config import SourceConfig
 
 BATCH = 64
 

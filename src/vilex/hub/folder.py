@@ -9,7 +9,6 @@ import safetensors
 from torch import nn
 
 from vilex.errors import InputError
-from vilex.pictures.load import file_hash
 
 HUB_PATTERNS = ("*.json", "*.txt", "*.md", "*.model")
 HUB_WEIGHTS = tuple(
@@ -111,6 +110,12 @@ def check_whole(name: str | Path, module: nn.Module, about: dict[str, Any]) -> N
     if made_up:
         others = f" and {len(made_up) - 1} others" if len(made_up) > 1 else ""
         raise InputError(f"{name}: has no weights for {made_up[0]}{others}; fetch it again")
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(folder: Path) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Pictures in: any file a user has to a plain RGB image, or one clear line that says why not."""
 
-import hashlib
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -70,12 +69,6 @@ def square(image: Image.Image, size: int) -> Image.Image:
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_each(paths: Iterable[str | Path]) -> tuple[dict[Path, Image.Image], list[str]]:

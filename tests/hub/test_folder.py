@@ -1,91 +1,13 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 from huggingface_hub.utils import filter_repo_objects
-from typer.testing import CliRunner
 
-from tests.hub_server import serve
-from vilex.cli.app import app
-from vilex.encoder import ViLexEncoder
-from vilex.errors import InputError
-from vilex.hub.card import write_card
-from vilex.hub.export import export_encoder
+from tests.hub_server import at_hub, serve
 from vilex.hub.folder import resolve
 from vilex.t2i import load_t2i
-
-
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
-def test_exported_encoder_gives_the_same_tokens_at_any_batch_size(tmp_path, model_folder, pictures, suffix):
-    path = tmp_path / f"encoder{suffix}"
-    said = CliRunner().invoke(app, ["export", "-o", str(path), "--model", str(model_folder), "--json"])
-    assert said.exit_code == 0, said.output
-    about = json.loads(said.stdout)
-    assert about["output"]["tokens"] == ["batch", 75, 32] and about["difference"] < 1e-4
-    assert json.loads(path.with_suffix(".json").read_text())["preprocessing"]["mean"] == [0.5] * 3
-    encoder = ViLexEncoder.from_pretrained(model_folder).eval()
-    for count in (1, 5):
-        pixels = encoder.preprocess(pictures[:count])
-        if suffix == ".onnx":
-            import onnxruntime
-
-            session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-            tokens = torch.from_numpy(session.run(None, {"pixel_values": pixels.numpy()})[0])
-        else:
-            tokens = torch.export.load(path).module()(pixels)
-        assert torch.allclose(tokens, encoder(pixels).tokens, atol=1e-4)
-
-
-def test_an_export_that_differs_is_refused(tmp_path, model_folder, monkeypatch):
-    monkeypatch.setattr("vilex.hub.export._torch", lambda model, pixels, out: model(pixels) + 1)
-    with pytest.raises(InputError, match="gives other tokens than the encoder"):
-        export_encoder(ViLexEncoder.from_pretrained(model_folder), tmp_path / "encoder.pt2", "torch")
-    said = CliRunner().invoke(app, ["export", "-o", "encoder.bin"])
-    assert isinstance(said.exception, InputError) and ".onnx or .pt2" in str(said.exception)
-
-
-def test_the_card_says_what_the_configuration_says(tmp_path, model_folder):
-    encoder = ViLexEncoder.from_pretrained(model_folder)
-    encoder.config.base_model, encoder.config.training = "someone/base@fp16", {"steps": 7, "images": 70}
-    encoder.save_pretrained(tmp_path / "encoder")
-    card = write_card(tmp_path / "encoder", "me/my-lexicon").read_text()
-    assert card.startswith("---\n") and "base_model: someone/base\n" in card
-    assert "# my-lexicon" in card and 'from_pretrained("me/my-lexicon")' in card and "# [1, 75, 32]" in card
-    assert "| steps | 7 |" in card and next(iter(encoder.config.base_sha256.values())) in card
-    (tmp_path / "encoder" / "README.md").write_text("mine")
-    assert write_card(tmp_path / "encoder", "me/my-lexicon").read_text() == "mine"
-    with pytest.raises(InputError, match="missing"):
-        write_card(tmp_path, "me/my-lexicon")
-
-
-def at_hub(folder, *words, **more):
-    """A command with a cache of its own in `folder`, as the user of a hub runs it."""
-    clean = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
-    env = clean | {"HF_HOME": str(folder / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_TOKEN": "hf_x"} | more
-    return subprocess.run([sys.executable, *map(str, words)], env=env, capture_output=True, text=True)
-
-
-def test_pushed_over_http_and_why_it_could_not(tmp_path, model_folder):
-    ViLexEncoder.from_pretrained(model_folder).save_pretrained(tmp_path / "encoder")
-    (tmp_path / "remote").mkdir()
-    words = ["-m", "vilex", "push", tmp_path / "encoder", "me/it", "--private", "--revision", "v2"]
-    with serve(tmp_path / "remote", "me/it", "v2") as hub:
-        done = at_hub(tmp_path, *words, HF_ENDPOINT=hub.address)
-    assert done.returncode == 0 and f"{hub.address}/me/it/commit/" in done.stdout, done.stderr
-    created = dict(hub.asked)["api/repos/create"]
-    assert (created["organization"], created["name"], created["visibility"]) == ("me", "it", "private")
-    assert "api/models/me/it/branch/v2" in dict(hub.asked)
-    names = ["README.md", "config.json", "model.safetensors"]
-    assert sorted(path.name for path in (tmp_path / "remote").iterdir()) == names
-    for name in names:
-        assert (tmp_path / "remote" / name).read_bytes() == (tmp_path / "encoder" / name).read_bytes()
-    refused = at_hub(tmp_path, *words, HF_ENDPOINT=hub.address)  # nobody listens there any more
-    assert refused.returncode == 2 and "error: me/it: the hub refused (" in refused.stderr
-    assert refused.stderr.strip().count("\n") == 0
 
 
 def test_a_hub_id_may_name_a_revision(monkeypatch, tmp_path):

@@ -1,0 +1,47 @@
+"""`vilex train`: a run, or what it will take."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vilex.cli.options import Json, Quiet, print_summary
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what the run will take, and stop.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Of the plan: devices that share each step.")] = 1,
+    measure: Annotated[int, typer.Option(min=0, help="Of the plan: steps to time here, on random weights.")] = 2,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train an encoder on a frozen text-to-image model, or go on training."""
+    from vilex.train.config import TrainConfig
+    from vilex.train.toml import load_toml
+
+    settings = load_toml(TrainConfig, config, overrides or [])
+    settings.check()
+    if plan:
+        _plan(settings, processes, measure, quiet, as_json)
+        return
+    from vilex.train.loop import train as run
+
+    folder = run(settings, quiet)
+    if not quiet:
+        print(f"trained encoder -> {folder}")
+
+
+def _plan(settings: Any, processes: int, measure: int, quiet: bool, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    import torch
+
+    from vilex.plan.plan import describe, make_plan
+
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    device = automatic if settings.run.device == "auto" else settings.run.device
+    made = make_plan(settings, processes, measure, device)
+    text = "\n".join(f"{title:>10}  {line}" for title, line in describe(made).items())
+    print_summary({**asdict(made), "peak": made.peak}, text, quiet, as_json)

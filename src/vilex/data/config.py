@@ -1,0 +1,33 @@
+"""Where training images are, and how they are read."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where images are, with captions where there are some."""
+
+    # A folder of images; Parquet tables; tar shards, local, http(s):// or pipe:, with globs and {000..127};
+    # hf:NAME for a Hugging Face dataset, or a folder that its save_to_disk wrote.
+    path: str = ""
+    split: str = "train"  # of a Hugging Face dataset
+    image_column: str = "image"
+    caption_column: str = "captions"  # text, or a list of texts of which one is drawn each time
+    stream: bool = False  # read Parquet and hf: in order, by row group or shard; tar shards always are
+    weight: float = 1.0  # in a mixture, this source's share of the images
+
+
+@dataclass(frozen=True)
+class DataConfig(SourceConfig):
+    """One source, or a mixture of several, and how they are read."""
+
+    sources: tuple[SourceConfig, ...] = ()  # [[data.sources]]: a mixture, instead of data.path
+    flip: bool = False  # mirror half of the images; leave off where captions tell left from right
+    workers: int = 0
+    shuffle_chunk: int = 1000  # samples of a stream that are held, encoded, and shuffled among themselves
+    max_bad_share: float = 0.05  # more broken samples than this end the run
+    validation: str = ""  # images for sample grids and scores, any source; the training images if empty
+
+    @property
+    def all_sources(self) -> tuple[SourceConfig, ...]:
+        return self.sources or (self,)
