@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import torch
 
+from benchmarks import shapes
 from benchmarks.plain import PlainLoop
 from benchmarks.training import new_plain_loop, new_training, our_step, plain_step
-from tests import shapes
 from vilex.plan.memory import measure
 from vilex.plan.plan import make_plan
 from vilex.t2i.stable_diffusion import StableDiffusion

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tests import shapes
+from benchmarks import shapes
 from vilex.data.config import DataConfig
 from vilex.plan.memory import drawing
 from vilex.plan.plan import make_plan

@@ -30,15 +30,15 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
-    Qwen2Tokenizer,
     Qwen3Config,
     Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
 )
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from benchmarks.shapes import BETAS
+from benchmarks.words import WORDS, clip_words, qwen_words, t5_words
 from tests import tiny
 
 
@@ -61,19 +61,12 @@ class Family:
 
 def clip(projected: bool, width: int = 32, pad_token: str = "<|endoftext|>"):
     """A CLIP text encoder and its tokenizer."""
-    words = tiny.tokenizer(pad_token)
+    words = clip_words(pad_token)
     config = CLIPTextConfig(
         vocab_size=len(words), hidden_size=width, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         eos_token_id=words.eos_token_id, bos_token_id=words.bos_token_id, pad_token_id=1, projection_dim=24,
     )  # fmt: skip
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config), words
-
-
-def t5_words() -> T5TokenizerFast:
-    """A tokenizer of letters and a few words in T5's own class: no [BOS], </s> at the end."""
-    letters = [chr(i) for i in range(33, 127)]
-    pieces = ["<pad>", "</s>", "<unk>", "▁", *letters, *(f"▁{word}" for word in tiny.WORDS)]
-    return T5TokenizerFast(vocab=[(piece, -float(i)) for i, piece in enumerate(pieces)], extra_ids=0)
 
 
 def t5(width: int = 32, words: T5TokenizerFast | None = None):
@@ -108,9 +101,7 @@ def stable_diffusion_xl(folder: Path, turbo: bool = False) -> Path:
     torch.manual_seed(11)
     (one, words), (two, words_2) = clip(False), clip(True, width=48, pad_token="!")
     unet = xl_unet(80, numbers=6)
-    scheduler = EulerDiscreteScheduler(
-        **tiny.BETAS, steps_offset=1, timestep_spacing="trailing" if turbo else "leading"
-    )
+    scheduler = EulerDiscreteScheduler(**BETAS, steps_offset=1, timestep_spacing="trailing" if turbo else "leading")
     StableDiffusionXLPipeline(
         vae(4), one, two, words, words_2, unet, scheduler, force_zeros_for_empty_prompt=not turbo
     ).save_pretrained(folder, safe_serialization=True)
@@ -181,9 +172,9 @@ def sentencepiece_words(folder: Path) -> T5TokenizerFast:
     folder.mkdir(parents=True)
     letters = io.BytesIO()
     SentencePieceTrainer.train(
-        sentence_iterator=iter([*tiny.WORDS, *string.ascii_lowercase] * 20), model_writer=letters, vocab_size=64,
+        sentence_iterator=iter([*WORDS, *string.ascii_lowercase] * 20), model_writer=letters, vocab_size=64,
         hard_vocab_limit=False,
-        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, user_defined_symbols=[f"\u2581{word}" for word in tiny.WORDS],
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, user_defined_symbols=[f"\u2581{word}" for word in WORDS],
         minloglevel=2,
     )  # fmt: skip
     (folder / "spiece.model").write_bytes(letters.getvalue())
@@ -233,26 +224,6 @@ def z_image(folder: Path) -> Path:
         transformer,
     ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
     return folder
-
-
-def qwen_words() -> Qwen2Tokenizer:
-    """Byte-level BPE of letters and a few whole words, with a chat template of Qwen's kind."""
-    letters = list(bytes_to_unicode().values())
-    merges, pieces = [], []
-    for parts in (*(["Ġ", *word] for word in tiny.WORDS), *map(list, tiny.WORDS)):  # with its space first
-        while len(parts) > 1:
-            merges.append((parts[0], parts[1]))
-            parts = [parts[0] + parts[1], *parts[2:]]
-            pieces.append(parts[0])
-    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys([*letters, *pieces, *specials]))}
-    words = Qwen2Tokenizer(vocab=vocabulary, merges=list(dict.fromkeys(merges)))
-    words.add_special_tokens({"additional_special_tokens": specials[1:]})
-    words.chat_template = (
-        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
-    return words
 
 
 def _plain(weight: float) -> dict[str, Any]:

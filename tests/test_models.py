@@ -2,8 +2,8 @@
 
 import pytest
 
+from benchmarks import shapes
 from benchmarks.models import families_table
-from tests import shapes
 from vilex.encoder import EMBEDDED
 from vilex.plan.memory import drawing
 from vilex.t2i import FAMILIES, load_t2i, shape_of

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from tests import tiny
+from benchmarks.words import clip_words
 from vilex.errors import InputError
 from vilex.prompt import Frame, Prompt, PromptWarning, Slot, compose, inject, parse, set_budgets
 
 
 @pytest.fixture(scope="module", params=["<|endoftext|>", "!"], ids=["pads-with-eos", "pads-with-0"])
 def words(request):
-    return tiny.tokenizer(request.param)
+    return clip_words(request.param)
 
 
 def test_parse():

@@ -16,7 +16,8 @@ from diffusers import (
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests import families, tiny
+from benchmarks.shapes import BETAS
+from tests import families
 from vilex.cli.app import app
 from vilex.errors import InputError
 from vilex.upscale import Upscaler
@@ -40,8 +41,8 @@ def four_times(tmp_path_factory):
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("x4")
     StableDiffusionUpscalePipeline(
-        autoencoder, text_encoder, words, unet, DDPMScheduler(**tiny.BETAS),
-        DDIMScheduler(**tiny.BETAS, prediction_type="v_prediction"), max_noise_level=50,
+        autoencoder, text_encoder, words, unet, DDPMScheduler(**BETAS),
+        DDIMScheduler(**BETAS, prediction_type="v_prediction"), max_noise_level=50,
     ).save_pretrained(folder)  # fmt: skip
     return folder
 
@@ -109,7 +110,7 @@ def test_the_refiner_of_xl_draws_over(tmp_path, pictures):
     text_encoder, words = families.clip(True, width=48)
     unet = families.xl_unet(48, numbers=5)
     refiner = StableDiffusionXLImg2ImgPipeline(
-        families.vae(4), None, text_encoder, None, words, unet, EulerDiscreteScheduler(**tiny.BETAS),
+        families.vae(4), None, text_encoder, None, words, unet, EulerDiscreteScheduler(**BETAS),
         requires_aesthetics_score=True,
     )  # fmt: skip
     refiner.save_pretrained(tmp_path)

@@ -14,7 +14,6 @@ from diffusers import (
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
-    CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModel,
     Dinov2Config,
@@ -22,30 +21,15 @@ from transformers import (
     SiglipVisionConfig,
     SiglipVisionModel,
 )
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-WORDS = ("cat", "dog", "snow", "photo", "style", "the", "in", "of", "flat", "and", "red")
-BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-
-
-def tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
-    """CLIP's byte-level BPE with a few whole words."""
-    alphabet = list(bytes_to_unicode().values())
-    merges: list[tuple[str, str]] = []
-    for word in WORDS:
-        pieces = [*word[:-1], word[-1] + "</w>"]
-        while len(pieces) > 1:
-            merges.append((pieces[0], pieces[1]))
-            pieces = [pieces[0] + pieces[1], *pieces[2:]]
-    words = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(merge) for merge in merges)]
-    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*words, "<|startoftext|>", "<|endoftext|>"]))}
-    return CLIPTokenizer(vocab=vocabulary, merges=list(dict.fromkeys(merges)), model_max_length=77, pad_token=pad_token)
+from benchmarks.shapes import BETAS
+from benchmarks.words import clip_words
 
 
 def stable_diffusion(folder: Path, version: int = 1) -> Path:
     """A pipeline folder like SD 1.x (eps, pads with EOS) or SD 2.x (v, pads with "!", linear projections)."""
     torch.manual_seed(version)
-    words = tokenizer("<|endoftext|>" if version == 1 else "!")
+    words = clip_words("<|endoftext|>" if version == 1 else "!")
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(words),

@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 from typer.testing import CliRunner
 
-from tests import tiny
+from benchmarks.words import clip_words
 from vilex.cli.app import app
 from vilex.errors import InputError
 from vilex.eval.dreambooth_data import read_prompts, read_subjects
@@ -51,7 +51,7 @@ def benchmark(tmp_path, pictures):
 def clip(tmp_path):
     """A tiny CLIP in its real format."""
     small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    words = tiny.tokenizer()
+    words = clip_words()
     text = {**small, "vocab_size": len(words), "max_position_embeddings": 20, "eos_token_id": words.eos_token_id}
     torch.manual_seed(0)
     folder = tmp_path / "clip"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests import shapes
+from benchmarks import shapes
 from tests.families import FAMILIES
 from vilex.cli.app import app
 from vilex.data import Batch

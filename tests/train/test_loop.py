@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.words import WORDS
 from tests import tiny
 from tests.runs import losses, same, weights
 from vilex.data import make_loader
@@ -67,7 +68,7 @@ def loader_of(training):
 def test_eight_pictures_are_learnt(configure, tmp_path, sd_folder, pictures):
     """The frozen model can draw these pictures from words of its own; the encoder must find such words."""
     pixels = torch.stack([to_pixels(square(picture, 16)) for picture in pictures])
-    base = tiny.drilled(tmp_path / "drilled", sd_folder[2], pixels, list(tiny.WORDS[:8]))
+    base = tiny.drilled(tmp_path / "drilled", sd_folder[2], pixels, list(WORDS[:8]))
     config = configure(
         model={"base": str(base)},
         objective={"tail_drop": "off", "caption_share": 0.0},

@@ -6,8 +6,9 @@ from typing import Any
 
 from transformers import CLIPTextConfig, Qwen3Config, SiglipVisionConfig, T5Config
 
-from tests import families, tiny
+from benchmarks.words import clip_words, qwen_words, t5_words
 
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 CLIP_L = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 TEXT = {  # Stable Diffusion 1.x: CLIP ViT-L/14; 2.x: OpenCLIP ViT-H/14 less its last layer
     1: CLIP_L,
@@ -40,7 +41,7 @@ def stable_diffusion(folder: Path, version: int) -> Path:
     """Stable Diffusion 1.5 or 2.1 in diffusers format, without its weights."""
     prediction = "epsilon" if version == 1 else "v_prediction"
     return _pipeline(
-        folder, "StableDiffusionPipeline", ("DDIMScheduler", {**tiny.BETAS, "prediction_type": prediction}),
+        folder, "StableDiffusionPipeline", ("DDIMScheduler", {**BETAS, "prediction_type": prediction}),
         text_encoder=("CLIPTextModel", TEXT[version]), unet=("UNet2DConditionModel", UNET[version]),
         vae=("AutoencoderKL", VAE),
     )  # fmt: skip
@@ -77,7 +78,7 @@ def stable_diffusion_xl(folder: Path) -> Path:
         "projection_class_embeddings_input_dim": 2816,
     }  # fmt: skip
     return _pipeline(
-        folder, "StableDiffusionXLPipeline", ("EulerDiscreteScheduler", tiny.BETAS),
+        folder, "StableDiffusionXLPipeline", ("EulerDiscreteScheduler", BETAS),
         text_encoder=("CLIPTextModel", CLIP_L), text_encoder_2=("CLIPTextModelWithProjection", CLIP_G),
         unet=("UNet2DConditionModel", unet), vae=("AutoencoderKL", {**VAE, "sample_size": 1024}),
     )  # fmt: skip
@@ -154,7 +155,7 @@ PUBLISHED = {  # by the id that users give
 
 
 CONFIGS = {"T5EncoderModel": T5Config, "Qwen3Model": Qwen3Config}
-TOKENIZERS = {"T5EncoderModel": families.t5_words, "Qwen3Model": families.qwen_words}
+TOKENIZERS = {"T5EncoderModel": t5_words, "Qwen3Model": qwen_words}
 
 
 def _pipeline(folder: Path, pipeline: str, scheduler: tuple[str, dict], **parts: tuple[str, dict]) -> Path:
@@ -173,7 +174,7 @@ def _pipeline(folder: Path, pipeline: str, scheduler: tuple[str, dict], **parts:
         index[name] = ["transformers" if name.startswith("text") else "diffusers", kind]
         if name.startswith("text"):
             tokenizer = name.replace("text_encoder", "tokenizer")
-            words = TOKENIZERS.get(kind, tiny.tokenizer)()
+            words = TOKENIZERS.get(kind, clip_words)()
             words.save_pretrained(folder / tokenizer)
             index[tokenizer] = ["transformers", type(words).__name__]
     (folder / "scheduler").mkdir()
