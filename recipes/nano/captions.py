@@ -1,4 +1,4 @@
-"""Captions a person would write, each true of its scene: the name; and name, style, place, size and ground."""
+"""Captions a person would write, each true of its scene: the name; a sentence of some facts; a sentence of all."""
 
 import numpy as np
 
@@ -12,12 +12,15 @@ _PLACE_WORDS = {
     "beach": ("on the beach", "at the beach", "by the sea"),
     "water": ("under water", "in the water"),
 }
-_PLURALS = ("cherries", "fries")
+_PLURALS = (
+    *("cherries", "fries", "grapes", "sunglasses", "chopsticks", "tickets", "bubbles", "peanuts", "dna", "bacon"),
+    *("butter", "wood", "pong", "sake"),
+)
 
 
-def short_captions(scene: Scene, rng: np.random.Generator) -> list[str]:
-    """The bare name(s), and a full sentence."""
-    return [_name(scene, rng), _sentence(scene, rng)]
+def captions_of(scene: Scene, rng: np.random.Generator) -> list[str]:
+    """The bare name(s), a sentence, and a dense one that leaves out nothing."""
+    return [_name(scene, rng), _sentence(scene, rng), _dense(scene, rng)]
 
 
 def _name(scene: Scene, rng: np.random.Generator) -> str:
@@ -48,6 +51,24 @@ def _sentence(scene: Scene, rng: np.random.Generator) -> str:
     return _lead(rng) + ", ".join([" ".join(parts + tail[:1]), *tail[1:]])
 
 
+def _dense(scene: Scene, rng: np.random.Generator) -> str:
+    """Size, colours, name, style, place or relation, and ground of everything there is."""
+    if len(scene.objects) == 1:
+        (placed,) = scene.objects
+        parts = f"{_detailed(placed, rng)} {_position(placed, rng)}"
+    else:
+        first, second = scene.objects
+        parts = _relation(first, second, _detailed(first, rng), _detailed(second, rng))
+    return f"{_lead(rng)}{parts}{rng.choice([' ', ', '])}{_ground(scene.ground, rng)}"
+
+
+def _detailed(placed: Placed, rng: np.random.Generator) -> str:
+    """`a big red and white mushroom in flat style`."""
+    size = {32: "small", 48: "medium"}.get(placed.size, str(rng.choice(["big", "large"])))
+    words = [size, " and ".join(placed.sprite.colours), placed.sprite.word]
+    return f"{_with_article(' '.join(word for word in words if word))} in {rng.choice(STYLES[placed.sprite.style])}"
+
+
 def _lead(rng: np.random.Generator) -> str:
     return str(rng.choice(["", "", "a picture of ", "an image of ", "a photo of "]))
 
@@ -61,7 +82,11 @@ def _noun(placed: Placed, rng: np.random.Generator, size: bool = False, style: b
             word = f"{rng.choice(['big', 'large'])} {word}"
     if style:
         word = f"{word} in {rng.choice(STYLES[placed.sprite.style])}"
-    if word.endswith(_PLURALS):
+    return _with_article(word)
+
+
+def _with_article(word: str) -> str:
+    if word.split(" in ")[0].endswith(_PLURALS):
         return word
     article = "an" if word[0] in "aeiou" and not word.startswith("uni") else "a"
     return f"{article} {word}"

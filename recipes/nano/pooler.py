@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
 from recipes.nano.frozen import frozen_model
-from recipes.nano.loop import Trainer, batches
+from recipes.nano.loop import Trainer
 from recipes.nano.mosaic import LENGTH
 from recipes.nano.presets import Preset
 from vilex.encoder import ViLexEncoder
@@ -37,10 +37,12 @@ def train_pooler(preset: Preset, out: Path) -> None:
     mosaics = pyarrow.parquet.read_table(out / "scenes.parquet", columns=["mosaic"])["mosaic"].to_pylist()
     ids = torch.tensor(t2i.tokenizer(mosaics, add_special_tokens=False).input_ids)
     said = min(LENGTH, encoder.config.num_tokens)
-    trainer = Trainer(encoder, settings.lr, settings.images // settings.batch, out / "logs" / "pooler.jsonl")
-    for index in batches(len(pixels), settings.batch, settings.images, preset.seed + 2):
-        tokens = encoder(to_model(pixels[index.numpy()], preset.device), said).tokens
+    trainer = Trainer("pooler", encoder, settings, preset, out, seed=preset.seed + 2)
+    for step in trainer:
+        index = step.rows(len(pixels))
+        with trainer.autocast():
+            tokens = encoder(to_model(pixels[index.numpy()], preset.device), said).tokens.float()
         words = vocabulary[ids[index, :said].to(preset.device)]
-        trainer.step(F.mse_loss(tokens / encoder.pooler.std, words / encoder.pooler.std))
+        trainer.update(F.mse_loss(tokens / encoder.pooler.std, words / encoder.pooler.std))
     trainer.use_average()
     encoder.save_pretrained(out / "pooler", safe_serialization=True)

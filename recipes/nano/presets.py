@@ -7,10 +7,10 @@ from vilex.train.config import TrainConfig
 
 @dataclass(frozen=True)
 class DataPreset:
-    focus_concepts: int = 16  # about 80 drawings; each wants 500 showings and more before it has a shape
-    focus_scenes: int = 30_000
-    broad_scenes: int = 12_000  # of 110 concepts: grounds, places, colours
-    other_scenes: int = 18_000  # of all other concepts, without a name: what colours can look like
+    focus_concepts: int = 212  # about 1,100 drawings; each wants 500 showings and more before it has a shape
+    focus_scenes: int = 150_000
+    broad_scenes: int = 0  # of all named concepts, where fewer are drilled: grounds, places, colours
+    other_scenes: int = 30_000  # of all other concepts, without a name: what colours can look like
     held_out_scenes: int = 400
     photos: int = 0  # of Tiny-ImageNet as well; its licence is research only
     held_out_photos: int = 0
@@ -18,20 +18,21 @@ class DataPreset:
 
 @dataclass(frozen=True)
 class AutoencoderPreset:
-    channels: int = 32
-    encoder_blocks: tuple[int, ...] = (1, 1, 1, 3)
-    decoder_blocks: tuple[int, ...] = (3, 3, 2, 1)
+    channels: tuple[int, ...] = (24, 48, 96, 192)  # from 64 pixels a side down to 8
+    layers: int = 1
     latent_channels: int = 16
-    images: int = 44_000
-    batch: int = 8
-    lr: float = 2e-3
-    linear_share: float = 0.35  # of the steps spent on the closed-form code
-    whitened_images: int = 9_000  # more for the decoder, once the code has variance one
+    images: int = 160_000
+    batch: int = 16
+    lr: float = 1e-3
+    linear_share: float = 0.1  # of the steps spent on the closed-form code
+    shake: float = 0.25  # the strongest noise on codes before they are decoded; their variance is one
+    equivariance_share: float = 0.0  # of the batches, mirrored, turned and scaled (EQ-VAE)
+    whitened_images: int = 40_000  # more for the decoder, once the code has variance one
 
 
 @dataclass(frozen=True)
 class WordsPreset:
-    captions: int = 16_000
+    images: int = 16_000  # captions
     batch: int = 64
     lr: float = 1e-3
 
@@ -42,13 +43,19 @@ class TextToImagePreset:
     text_layers: int = 3
     unet_channels: tuple[int, ...] = (128, 192)
     raster_images: int = 24_000  # first, whole mosaics under strong noise: which word belongs where
-    images: int = 146_000
-    batch: int = 32
+    images: int = 3_000_000  # in all
+    text_images: int = 1_500_000  # of them, in which the text encoder trains; then it rests, a quarter of the cost
+    batch: int = 64
     lr: float = 1e-3
     warmup: int = 200
-    text_share: float = 0.5  # of the steps in which the text encoder trains; then it rests, a third of the cost
+    optimizer: str = "adamw"  # or muon
     empty_share: float = 0.1  # of captions dropped, for classifier-free guidance
-    mosaic_share: float = 0.45  # of captions that begin with a mosaic
+    mosaic_share: float = 0.2  # of captions that begin with a mosaic
+    blend_share: float = 0.0  # of captions said in a few vectors, each the sum of neighbouring words
+    min_snr_gamma: float = 0.0  # 5: min-SNR weighting; 0: none
+    immiscible: bool = False  # noise is matched to pictures within a batch
+    contrastive: float = 0.0  # weight of the distance to other pictures' targets (contrastive flow matching)
+    alignment: float = 0.0  # weight of an inner layer's likeness to the teacher's features (REPA)
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,9 @@ class ReportPreset:
 class Preset:
     device: str = "cpu"
     threads: int = 2
+    niceness: int = 0  # 10 leaves other work its right of way
+    precision: str = "auto"  # of matrix products: bf16, fp32, or whichever this machine does faster
+    save_minutes: float = 3.0  # between two states of a stage
     seed: int = 0
     compile: bool = False  # of the U-Net; on two cores compiling costs more than it saves
     data: DataPreset = field(default_factory=DataPreset)

@@ -65,7 +65,7 @@ def random_scene(
 def random_ground(rng: np.random.Generator, light: bool = False) -> Ground:
     """A ground of a random kind; `light` keeps dark colours out, for black drawings."""
     words = [word for word in WORDS if not (light and word in _DARK)]
-    kind = rng.choice(["plain", "gradient", "place"], p=[0.55, 0.2, 0.25])
+    kind = rng.choice(["plain", "gradient", "place"], p=[0.45, 0.15, 0.4])
     if kind == "plain":
         word = str(rng.choice(words))
         return Ground("plain", (word,), _flat(_jitter(word, rng)))

@@ -7,41 +7,32 @@ Saved as a diffusers StableDiffusionPipeline folder, so that whatever reads Stab
 """
 
 import io
+import os
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet
 import torch
-from diffusers import (
-    AutoencoderTiny,
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from recipes.nano.autoencoder import PATCH, encode_all
 from recipes.nano.data import read_pixels
-from recipes.nano.loop import Trainer, batches
+from recipes.nano.loop import Trainer
 from recipes.nano.mosaic import LENGTH, LEVEL_ENDS, place_vectors, word_parts, word_vectors
+from recipes.nano.precision import use_plain_attention
 from recipes.nano.presets import Preset, TextToImagePreset
 from recipes.nano.scenes import SIZE
+from recipes.nano.speech import CaptionBank, read
+from recipes.nano.terms import SCHEDULE, Terms
 from recipes.nano.tokenizer import POSITIONS, learn_tokenizer
 from recipes.nano.words import train_words
+from vilex.hub.folder import fingerprint
 from vilex.pictures.grid import grid
 
-SCHEDULE = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-}
 RASTER_NOISE = 0.6  # of the noise levels are left out while words learn their places
-SAMPLES = 6  # times that training looks at its pictures
 PROBES = (
     "a cat",
     "a dog in the snow, in flat style",
@@ -57,53 +48,60 @@ PROBES = (
 def train_t2i(preset: Preset, out: Path) -> None:
     """Train text encoder and U-Net on the scenes' latents; save `out`/t2i.
 
-    Sample grids of `PROBES` go to `out`/logs, some on the way.
+    Sample grids of `PROBES` and of held-out mosaics go to `out`/logs, at fixed shares of the run.
     """
     settings = preset.t2i
     torch.manual_seed(preset.seed)
     table = out / "scenes.parquet"
-    vae = AutoencoderTiny.from_pretrained(out / "vae")
+    vae = AutoencoderKL.from_pretrained(out / "vae")
     tokenizer = learn_tokenizer(table)
     unet = new_unet(settings, vae.config.latent_channels, SIZE // PATCH)
     text_encoder = new_text_encoder(tokenizer, settings)
+    use_plain_attention(unet, text_encoder)
     train_words(text_encoder, tokenizer, preset, table, out)
     pipeline = assemble(vae, text_encoder, tokenizer, unet)
     pipeline.to(preset.device)
     unet.to(memory_format=torch.channels_last)
-    latents = encode_all(vae, read_pixels(table), preset.device)
-    captions = CaptionBank(table, tokenizer, settings, preset.seed)
+    latents = latents_of(vae, table, preset.device, out)
+    captions = CaptionBank(table, tokenizer, settings)
     torch.manual_seed(preset.seed + 1)
-    text_encoder.train(), unet.train()
     predict = torch.compile(unet) if preset.compile else unet
-    noise_schedule = DDPMScheduler(**SCHEDULE)
-    raster = settings.raster_images // settings.batch
-    steps = raster + settings.images // settings.batch
-    trained = nn.ModuleList([text_encoder, unet])
     words = text_encoder.get_input_embeddings().weight  # rare words would be shaken by full steps
-    trainer = Trainer(trained, settings.lr, steps, out / "logs" / "t2i.jsonl", warmup=settings.warmup, slow=words)
-
-    def save() -> None:
-        pipeline.save_pretrained(out / "t2i", safe_serialization=True)
-        save_probes(pipeline, out / "logs" / f"t2i-{trainer.step_count:06d}.png")
-        save_mosaics(pipeline, out / "held-out.parquet", out / "logs" / f"mosaic-{trainer.step_count:06d}.png")
-
-    levels = noise_schedule.config.num_train_timesteps
-    for index in batches(len(latents), settings.batch, steps * settings.batch, preset.seed):
-        on_raster = trainer.step_count < raster
-        if trainer.step_count == int(settings.text_share * steps):
-            text_encoder.requires_grad_(False)
+    terms = Terms(unet, settings, out, preset.device)
+    trained = nn.ModuleDict({"text_encoder": text_encoder, "unet": unet, "terms": terms})
+    trainer = Trainer("t2i", trained, settings, preset, out, warmup=settings.warmup, slow=words, seed=preset.seed)
+    text_encoder.train(), unet.train()
+    for step in trainer:
+        images = step.number * settings.batch
+        places = images < settings.raster_images
+        text_encoder.requires_grad_(images < settings.text_images)
+        index, generator = step.rows(len(latents)), step.generator
         x0 = latents[index].float().to(preset.device, memory_format=torch.channels_last)
-        noise = torch.randn_like(x0)
-        t = torch.randint(int(RASTER_NOISE * levels) if on_raster else 0, levels, (len(x0),), device=preset.device)
-        with torch.autocast(preset.device, torch.bfloat16, enabled=preset.device == "cuda"):
-            context = text_encoder(captions.draw(index, whole_mosaics=on_raster).to(preset.device)).last_hidden_state
-            v = predict(noise_schedule.add_noise(x0, noise, t), t, context, return_dict=False)[0]
-        trainer.step(F.mse_loss(v.float(), noise_schedule.get_velocity(x0, noise, t)))
-        if trainer.step_count % max(1, steps // SAMPLES) == 0 and trainer.step_count < steps:
+        noise = terms.noise(x0, generator)
+        t = terms.levels(len(x0), generator, lowest=RASTER_NOISE if places else 0.0)
+        said = captions.draw(index, step.rng, whole_mosaics=places)
+        with trainer.autocast():
+            v = predict(terms.schedule.add_noise(x0, noise, t), t, read(text_encoder, said, preset.device), return_dict=False)[0]
+            loss, values = terms.loss(v.float(), x0, noise, t, index)
+        trainer.update(loss, **values)
+        if trainer.looks:
             with trainer.averaged():
-                save()
+                save_probes(pipeline, out / "logs" / f"t2i-{trainer.done:06d}.png")
+                save_mosaics(pipeline, out / "held-out.parquet", out / "logs" / f"mosaic-{trainer.done:06d}.png")
     trainer.use_average()
-    save()
+    pipeline.save_pretrained(out / "t2i", safe_serialization=True)
+    save_probes(pipeline, out / "logs" / "t2i.png")
+    save_mosaics(pipeline, out / "held-out.parquet", out / "logs" / "mosaic.png")
+
+
+def latents_of(vae: AutoencoderKL, table: Path, device: str, out: Path) -> Tensor:
+    """The table's latents, [N, c, 8, 8] in half precision, made once for each auto-encoder and table."""
+    path = out / "state" / f"latents-{table.stem}-{fingerprint(out / 'vae')[:12]}.safetensors"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"latents": encode_all(vae, read_pixels(table), device)}, path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+    return load_file(path)["latents"]
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer, settings: TextToImagePreset) -> CLIPTextModel:
@@ -151,49 +149,8 @@ def new_unet(settings: TextToImagePreset, channels: int, size: int) -> UNet2DCon
     )
 
 
-class CaptionBank:
-    """A table's captions as token ids; `draw` says of each row a mosaic, a caption, one after the other, or nothing.
-
-    A mosaic is cut anywhere, most often at the end of a level, so that its first words learn to say most.
-    """
-
-    def __init__(self, table: Path, tokenizer: CLIPTokenizer, settings: TextToImagePreset, seed: int):
-        columns = pyarrow.parquet.read_table(table, columns=["captions", "mosaic"]).to_pydict()
-        flat = tokenizer([caption for row in columns["captions"] for caption in row], add_special_tokens=False)
-        each = len(columns["captions"][0])
-        self.captions = [flat.input_ids[i : i + each] for i in range(0, len(flat.input_ids), each)]
-        self.mosaics = torch.tensor(tokenizer(columns["mosaic"], add_special_tokens=False).input_ids, dtype=torch.int16)
-        self.ends = tokenizer.bos_token_id, tokenizer.eos_token_id
-        self.settings, self.rng = settings, np.random.default_rng(seed)
-
-    def draw(self, index: Tensor, whole_mosaics: bool = False) -> Tensor:
-        """[B] row numbers to [B, 77] token ids, padded with [EOS] as CLIP's tokenizer does."""
-        bos, eos = self.ends
-        ids = torch.full((len(index), POSITIONS), eos)
-        for row, place in zip(ids, index.tolist(), strict=True):
-            said = self.mosaics[place].tolist() if whole_mosaics else self._say(place)[: POSITIONS - 2]
-            row[: len(said) + 1] = torch.tensor([bos, *said])
-        return ids
-
-    def _say(self, place: int) -> list[int]:
-        chance = self.rng.random()
-        if chance < self.settings.empty_share:
-            return []
-        caption = self.captions[place][self.rng.integers(len(self.captions[place]))]
-        if chance > self.settings.empty_share + self.settings.mosaic_share:
-            return caption
-        mosaic = self.mosaics[place, : self._mosaic_length()].tolist()
-        fits = len(mosaic) + len(caption) <= POSITIONS - 2
-        return mosaic + caption if fits and self.rng.random() < 0.5 else mosaic
-
-    def _mosaic_length(self) -> int:
-        if self.rng.random() < 0.4:
-            return int(self.rng.integers(1, LENGTH + 1))
-        return int(self.rng.choice(LEVEL_ENDS, p=(0.1, 0.15, 0.3, 0.45)))
-
-
 def assemble(
-    vae: AutoencoderTiny, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
+    vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
 ) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
         vae=vae,

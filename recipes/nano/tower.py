@@ -1,45 +1,42 @@
 """Stage 4, the tower: a small SigLIP vision transformer, pre-trained before ViLex fine-tunes it.
 
-The paper starts from SigLIP's weights. Nothing pre-trained is used here, so the tower first learns
-what can be had for free: for each patch the auto-encoder's latent (what is where), for the whole
-picture its concepts and styles (what it shows).
+The paper starts from SigLIP's weights, which know the world. Here a small tower learns to see what
+EfficientNet-Lite2, trained on ImageNet, sees in the scenes: at each of 8 x 8 places, and as a whole.
 """
 
 from pathlib import Path
 
 import pyarrow.parquet
 import torch
-from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from recipes.nano.autoencoder import encode_all, to_model
+from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
-from recipes.nano.frozen import frozen_model
-from recipes.nano.loop import Trainer, batches
+from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset, TowerPreset
+from recipes.nano.teacher import POOLED, WIDTH, cached_features
 
 
 def train_tower(preset: Preset, out: Path) -> None:
-    """Train on the scenes; save a SiglipVisionModel to `out`/tower."""
+    """Train on the scenes and photographs; save a SiglipVisionModel to `out`/tower."""
     settings = preset.tower
-    pixels, labels = read_pixels(out / "scenes.parquet"), scene_labels(out / "scenes.parquet")
-    chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(preset.seed))[: settings.images]
-    pixels, labels = pixels[chosen.numpy()], labels[chosen]
-    vae = AutoencoderTiny.from_pretrained(frozen_model(out), subfolder="vae", torch_dtype=torch.float32)
-    latents = encode_all(vae.to(preset.device), pixels, preset.device)
+    pixels = read_pixels(out / "scenes.parquet")
+    maps, pooled = (cached_features(out / "scenes.parquet", out, pooled=which) for which in (False, True))
+    scale = pooled[:: max(1, len(pooled) // 4096)].float().std(0).mean()
     torch.manual_seed(preset.seed)
     tower = new_tower(settings, size=pixels.shape[1])
-    heads = nn.ModuleList([nn.Linear(settings.width, latents.shape[1]), nn.Linear(settings.width, labels.shape[1])])
-    model = nn.ModuleList([tower, heads]).to(preset.device)
-    trainer = Trainer(model, settings.lr, settings.images // settings.batch, out / "logs" / "tower.jsonl")
-    for index in batches(len(pixels), settings.batch, settings.images, preset.seed):
-        patches = tower(to_model(pixels[index.numpy()], preset.device)).last_hidden_state
-        target = latents[index].float().to(preset.device).flatten(2).transpose(1, 2)
-        where = F.mse_loss(heads[0](patches), target)
-        what = F.binary_cross_entropy_with_logits(heads[1](patches.mean(1)), labels[index].to(preset.device))
-        trainer.step(where + 10 * what, where=where.detach(), what=what.detach())
+    heads = nn.ModuleList([nn.Linear(settings.width, WIDTH), nn.Linear(settings.width, POOLED)])
+    trainer = Trainer("tower", nn.ModuleList([tower, heads]).to(preset.device), settings, preset, out, seed=preset.seed)
+    for step in trainer:
+        index = step.rows(len(pixels))
+        with trainer.autocast():
+            patches = tower(to_model(pixels[index.numpy()], preset.device)).last_hidden_state
+            places, whole = heads[0](patches).float(), heads[1](patches.mean(1)).float()
+        where = 1 - F.cosine_similarity(places, maps[index].float().to(preset.device).flatten(2).transpose(1, 2), dim=-1).mean()
+        what = F.mse_loss(whole, pooled[index].float().to(preset.device) / scale)
+        trainer.update(where + what, where=where, what=what)
     trainer.use_average()
     tower.save_pretrained(out / "tower", safe_serialization=True)
 

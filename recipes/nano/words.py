@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from recipes.nano.loop import Trainer, batches
+from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset
 from recipes.nano.tokenizer import POSITIONS
 
@@ -26,22 +26,24 @@ def train_words(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, preset: P
     ids = torch.tensor(
         tokenizer(captions, padding="max_length", truncation=True, max_length=POSITIONS).input_ids, dtype=torch.int16
     )
-    said = words_said(ids.long(), len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
-    rarity = torch.log(len(said) / said.sum(0).clamp_min(1))
+    vocabulary = len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id
+    heard = sum(words_said(part.long(), *vocabulary).sum(0) for part in ids.split(2048))
+    rarity = torch.log(len(ids) / heard.clamp_min(1))
     torch.manual_seed(preset.seed)
     head = nn.Linear(text_encoder.config.hidden_size, len(tokenizer)).to(preset.device)
-    steps = settings.captions // settings.batch
-    trainer = Trainer(nn.ModuleList([text_encoder, head]), settings.lr, steps, out / "logs" / "words.jsonl", warmup=30)
-    for index in batches(len(ids), settings.batch, settings.captions, preset.seed):
+    trainer = Trainer("words", nn.ModuleList([text_encoder, head]), settings, preset, out, warmup=30, seed=preset.seed)
+    for step in trainer:
+        index = step.rows(len(ids))
         rows = ids[index].long().to(preset.device)
-        states = text_encoder(rows).last_hidden_state
-        end = (rows == tokenizer.eos_token_id).int().argmax(1)
-        places = torch.stack([end, (end + POSITIONS - 1) // 2, torch.full_like(end, POSITIONS - 1)], dim=1)
-        picked = states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
-        target = (said[index] * rarity).to(preset.device)
+        with trainer.autocast():
+            states = text_encoder(rows).last_hidden_state
+            end = (rows == tokenizer.eos_token_id).int().argmax(1)
+            places = torch.stack([end, (end + POSITIONS - 1) // 2, torch.full_like(end, POSITIONS - 1)], dim=1)
+            picked = states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
+            said = head(picked).float().log_softmax(-1)
+        target = (words_said(rows.cpu(), *vocabulary) * rarity).to(preset.device)
         target = target / target.sum(1, keepdim=True).clamp_min(1e-6)
-        loss = -(target[:, None] * head(picked).log_softmax(-1)).sum(-1).mean()
-        trainer.step(loss)
+        trainer.update(-(target[:, None] * said).sum(-1).mean())
     trainer.use_average()
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from recipes.nano.autoencoder import new_autoencoder, to_model, whiten
-from recipes.nano.captions import short_captions
+from recipes.nano.captions import captions_of
 from recipes.nano.colours import PALETTE, name_colours
 from recipes.nano.mosaic import LENGTH, cell_words, mosaic_words, place_vectors, word_parts, word_vectors
 from recipes.nano.photos import photo_captions
@@ -95,7 +95,7 @@ def test_places_of_a_mosaic_start_as_neighbours_in_the_picture():
 def test_captions_said_of_a_row(tmp_path):
     rng = np.random.default_rng(0)
     scenes = [random_scene(SPRITES, rng) for _ in range(8)]
-    rows = [table_row(scene.render(), short_captions(scene, rng), [], []) for scene in scenes]
+    rows = [table_row(scene.render(), captions_of(scene, rng), [], []) for scene in scenes]
     pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     tokenizer = learn_tokenizer(tmp_path / "t.parquet")
     settings = TextToImagePreset(empty_share=0.2, mosaic_share=0.4)
@@ -124,7 +124,7 @@ def test_held_out_is_a_tenth_by_a_fixed_rule():
 def test_captions_are_true(seed):
     rng = np.random.default_rng(seed)
     scene = random_scene(SPRITES, rng)
-    name, sentence = short_captions(scene, rng)
+    name, sentence = captions_of(scene, rng)
     words = {placed.sprite.word for placed in scene.objects}
     assert all(word in name and word in sentence for word in words)
     for style, spellings in STYLES.items():

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recipes.nano.loop import Trainer, batches
+from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset
 from recipes.nano.scenes import PLACES, SIZE, Scene, random_scene
 from recipes.nano.sprites import CONCEPTS, STYLES, load_sprites
@@ -83,12 +83,14 @@ def load_judge(preset: Preset, data: Path, out: Path) -> Judge:
     pixels = torch.from_numpy(np.stack([scene.render() for scene in scenes])).permute(0, 3, 1, 2)
     facts = facts_of(scenes, concepts)
     torch.manual_seed(preset.seed)
-    trainer = Trainer(judge, settings.lr, settings.images // settings.batch, out / "logs" / "judge.jsonl")
-    for i, index in enumerate(batches(len(pixels), settings.batch, settings.images, preset.seed)):
-        concept, style, ground, box = judge(_as_generated(pixels[index].float() / 255, seed=i))
+    trainer = Trainer("judge", judge, settings, preset, out, seed=preset.seed)
+    for step in trainer:
+        index = step.rows(len(pixels))
+        with trainer.autocast():
+            concept, style, ground, box = judge(_as_generated(pixels[index].float() / 255, step.generator))
         true = [values[index] for values in facts]
-        loss = sum(F.cross_entropy(said, fact) for said, fact in zip((concept, style, ground), true, strict=False))
-        trainer.step(loss + 5 * F.l1_loss(box, true[3]))
+        loss = sum(F.cross_entropy(said.float(), fact) for said, fact in zip((concept, style, ground), true, strict=False))
+        trainer.update(loss + 5 * F.l1_loss(box.float(), true[3]))
     trainer.use_average()
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(judge.state_dict(), path)
@@ -110,9 +112,8 @@ def facts_of(scenes: list[Scene], concepts: tuple[str, ...]) -> tuple[Tensor, Te
     )
 
 
-def _as_generated(pixels: Tensor, seed: int) -> Tensor:
+def _as_generated(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """Half of the pictures blurred and noisy."""
-    generator = torch.Generator().manual_seed(seed)
     soft = F.interpolate(F.interpolate(pixels, scale_factor=0.5, mode="area"), size=pixels.shape[-2:], mode="bilinear")
     soft = (soft + 0.05 * torch.randn(pixels.shape, generator=generator)).clamp(0, 1)
     chosen = torch.rand(len(pixels), generator=generator) < 0.5

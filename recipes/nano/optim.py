@@ -1,0 +1,84 @@
+"""The stages' optimisers: AdamW, or Muon for the matrices and AdamW for the rest.
+
+Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon) steps along the nearest orthogonal matrix of the
+momentum. A convolution is a matrix of its output channels by all else. Its step is scaled to AdamW's (Moonlight,
+arXiv 2502.16982), so that one learning rate serves both.
+"""
+
+import torch
+from torch import Tensor, nn
+
+WEIGHT_DECAY = 0.01
+
+
+class Optimizer:
+    """One learning rate, of which `step` takes a share; the state goes by the parameters' names.
+
+    Args:
+        named: all parameters that train. Tables of embeddings are no matrices.
+        rule: `adamw` or `muon`.
+        slow: a parameter that learns at a tenth of the rate, if any.
+    """
+
+    def __init__(self, named: dict[str, nn.Parameter], lr: float, rule: str = "adamw", slow: nn.Parameter | None = None):
+        if rule not in ("adamw", "muon"):
+            raise ValueError(f"optimizer: expected adamw or muon, got {rule!r}")
+        self.named = named
+        matrices = [p for name, p in named.items() if rule == "muon" and p.ndim in (2, 4) and "embed" not in name]
+        self.matrices = {p: nn.Parameter(_matrix(p)) for p in matrices}
+        rest = [p for p in named.values() if p not in self.matrices]
+        groups = [{"params": [p for p in rest if p is not slow], "lr": lr}]
+        if slow is not None:
+            groups.append({"params": [slow], "lr": lr / 10})
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.99), fused=True)
+        ]
+        if self.matrices:
+            self.parts.append(
+                torch.optim.Muon(list(self.matrices.values()), lr=lr, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw")
+            )
+        self.rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
+
+    def step(self, share: float) -> None:
+        """Update the parameters at a share of the learning rate and drop their gradients."""
+        for part, rates in zip(self.parts, self.rates, strict=True):
+            for group, rate in zip(part.param_groups, rates, strict=True):
+                group["lr"] = rate * share
+        for parameter, matrix in self.matrices.items():
+            matrix.grad = None if parameter.grad is None else _matrix(parameter.grad, parameter)
+        for part in self.parts:
+            part.step()
+        for parameter in self.named.values():
+            parameter.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors by `parameter/key`."""
+        found = {}
+        for name, parameter in self.named.items():
+            for key, value in self._state_of(parameter).items():
+                found[f"{name}/{key}"] = value
+        return found
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Undo `state`."""
+        for path, value in state.items():
+            name, key = path.rsplit("/", 1)
+            parameter = self.named[name]
+            own = self._state_of(parameter)
+            like = self.matrices.get(parameter, parameter)
+            own[key] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+
+    def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        matrix = self.matrices.get(parameter)
+        return self.parts[0].state[parameter] if matrix is None else self.parts[1].state[matrix]
+
+
+def _matrix(weight: Tensor, like: Tensor | None = None) -> Tensor:
+    """A view [output channels, all else] of a weight, or of a gradient in its weight's order."""
+    reference = weight if like is None else like
+    with torch.no_grad():
+        if weight.ndim == 2:
+            return weight.detach()
+        if reference.is_contiguous():
+            return weight.detach().contiguous().view(len(weight), -1)
+        return weight.detach().permute(0, 2, 3, 1).contiguous().view(len(weight), -1)
