@@ -95,7 +95,7 @@ def loading_pair(workers: int = 2):
     config = DataConfig(path=str(_photo_shards(workers)), workers=workers)
     loader = make_loader(
         open_sources(config), config, batch_size=BATCH, seed=0, start=0, steps=10_000,
-        image_size=training.t2i.image_size, preprocess=training.bare.preprocess,
+        image_size=training.t2i.image_size, preprocess=training.bare.preprocessing,
     )  # fmt: skip
     batches, step = iter(loader), our_step(training)
 

@@ -1,5 +1,8 @@
 import io
 import json
+import os
+import pickle
+import signal
 import tarfile
 import threading
 from collections import Counter
@@ -20,6 +23,7 @@ from vilex.data.config import DataConfig, SourceConfig
 from vilex.data.example import Example
 from vilex.data.order import Batches, Mixture
 from vilex.data.streamed import Lane
+from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 
 
@@ -322,3 +326,38 @@ def test_tables_and_json_lines_agree(tmp_path):
     pa.parquet.write_table(pa.Table.from_pylist([row]), tmp_path / "t.parquet")
     (raw,) = open_one(path=str(tmp_path / "*.tar")).read(0)
     assert raw().captions == open_one(path=str(tmp_path / "t.parquet"))[0].captions == ("number 0",)
+
+
+def batches_in(context, folder, encoder):
+    source = DataConfig(path=str(folder), workers=2)
+    made = make_loader(
+        open_sources(source), source, batch_size=4, seed=0, start=0, steps=2, image_size=16,
+        preprocess=encoder.preprocessing,
+    )  # fmt: skip
+    made.multiprocessing_context = context
+    return list(made)
+
+
+@pytest.mark.parametrize("context", ["spawn", "fork"])
+def test_workers_prepare_pictures_without_the_encoder_or_its_device(context, folder, model_folder, monkeypatch):
+    encoder = ViLexEncoder.from_pretrained(model_folder)
+    expected = torch.cat([batch.pixel_values for batch in batches_in(None, folder, encoder)])
+    encoder.to("meta")  # a device on which no picture can be made
+
+    def refused(*_, **__):
+        raise AssertionError("a worker moves the encoder or its pictures")
+
+    monkeypatch.setattr(torch.Tensor, "to", refused)  # forked workers inherit it
+    found = batches_in(context, folder, encoder)
+    assert all(batch.pixel_values.device.type == "cpu" for batch in found)
+    assert torch.equal(torch.cat([batch.pixel_values for batch in found]), expected)
+    assert len(pickle.dumps(encoder.preprocessing)) < 1000
+
+
+def test_workers_leave_signals_to_the_run(folder):
+    source = DataConfig(path=str(folder), workers=1)
+    batches = iter(loader(open_sources(source), source, steps=40))
+    next(batches)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(batches._workers[0].pid, number)
+    assert len(list(batches)) == 39

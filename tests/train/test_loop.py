@@ -61,7 +61,7 @@ def loader_of(training):
     run = training.config.run
     return make_loader(
         training.sources, training.config.data, batch_size=run.batch_size, seed=0, start=0, steps=run.steps,
-        image_size=training.t2i.image_size, preprocess=training.bare.preprocess,
+        image_size=training.t2i.image_size, preprocess=training.bare.preprocessing,
     )  # fmt: skip
 
 

@@ -1,8 +1,11 @@
 import pytest
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler, LCMScheduler
 
+from tests.families import FAMILIES
 from vilex.data import Batch
 from vilex.encoder import ViLexEncoder
+from vilex.errors import InputError
 from vilex.t2i import load_t2i
 from vilex.train.config import ObjectiveConfig
 from vilex.train.denoising import DenoisingLoss
@@ -110,3 +113,84 @@ def test_a_broken_sample_counts_for_nothing(parts):
     loss, seen = objective(encoder, 75, batch)
     assert len(seen["loss"]) == len(seen["t"]) == len(seen["keep"]) == 3
     assert loss.item() == pytest.approx(seen["loss"].sum().item() / 4)
+
+
+KINDS = {"eps": "sd1", "v": "sd2", "flow": "sd3"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_levels_and_targets_are_float32_whatever_the_frozen_parts_are(kind, tmp_path):
+    folder = FAMILIES[KINDS[kind]].make(tmp_path / "base")
+    exact, half = (load_t2i(folder, dtype) for dtype in (torch.float32, torch.bfloat16))
+    generator = torch.Generator().manual_seed(0)
+    x0 = half.encode(torch.rand(1, 3, half.image_size, half.image_size, generator=generator) * 2 - 1)
+    assert x0.dtype is torch.bfloat16
+    t = torch.arange(1000)
+    x0, noise = x0.expand(1000, -1, -1, -1), torch.randn(1000, *x0.shape[1:], generator=generator)
+    found, expected = (DenoisingLoss(t2i).noised(start, noise, t) for t2i, start in ((half, x0), (exact, x0.float())))
+    for ours, right in zip(found, expected, strict=True):
+        assert ours.dtype is torch.float32 and torch.equal(ours, right)
+    if kind != "flow":
+        sigma = (found[0] - x0.float()).flatten(1).std(1)[:6]
+        assert (sigma > 0.01).all()  # in bfloat16 it is 0 at the first two levels
+
+
+def test_a_half_precision_step_predicts_from_those_levels(sd_folder, model_folder, monkeypatch):
+    t2i, encoder = load_t2i(sd_folder[1], torch.bfloat16), ViLexEncoder.from_pretrained(model_folder)
+    objective, seen = DenoisingObjective(t2i, ObjectiveConfig(), seed=0), []
+    whole = DenoisingLoss.noised
+    monkeypatch.setattr(DenoisingLoss, "noised", lambda *given: seen.append(given[1:3]) or whole(*given))
+    batch = Batch(torch.zeros(2, 3, 16, 16), torch.zeros(2, 3, 32, 32), ["", ""], torch.arange(2), torch.ones(2))
+    loss, values = objective(encoder, 75, batch)
+    (x0, noise) = seen[0]
+    assert x0.dtype is torch.bfloat16 and torch.equal(noise, draw(batch.visits, x0.shape[1:], 0).noise)
+    assert loss.dtype is values["loss"].dtype is torch.float32
+
+
+def with_schedule(t2i, **keys):
+    t2i.scheduler_config = {**t2i.scheduler_config, **keys}
+    return t2i
+
+
+def test_zero_terminal_snr_is_honoured(sd_folder):
+    t2i = with_schedule(load_t2i(sd_folder[2]), rescale_betas_zero_snr=True)
+    expected = DDIMScheduler.from_config(t2i.scheduler_config).alphas_cumprod
+    loss = DenoisingLoss(t2i)
+    assert loss.alpha_bar[-1] == 0 and torch.allclose(loss.alpha_bar, expected, atol=1e-7)
+    x0, noise, last = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), torch.tensor([999])
+    x_t, target = loss.noised(x0, noise, last)
+    assert torch.equal(x_t, noise) and torch.equal(target, -x0)
+    assert loss.min_snr(last, 5.0) == 0
+
+
+def test_what_a_scheduler_leaves_to_its_class_is_its_class_s_own(sd_folder):
+    t2i = load_t2i(sd_folder[1])
+    t2i.scheduler_config = {"_class_name": "LCMScheduler"}
+    assert torch.allclose(DenoisingLoss(t2i).alpha_bar, LCMScheduler().alphas_cumprod)
+    t2i.scheduler_config = {"_class_name": "DDPMScheduler"}
+    assert torch.allclose(DenoisingLoss(t2i).alpha_bar, DDPMScheduler().alphas_cumprod)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"snr_shift_scale": 3.0}, {"timestep_type": "continuous"}, {"use_flow_sigmas": True}, {"sigma_data": 0.5},
+     {"of_next_year": "x"}],
+    ids=lambda keys: next(iter(keys)),
+)  # fmt: skip
+def test_schedule_keys_that_training_does_not_know_are_refused_by_name(sd_folder, keys):
+    with pytest.raises(InputError, match=rf"scheduler_config\.json: {next(iter(keys))} = "):
+        DenoisingLoss(with_schedule(load_t2i(sd_folder[1]), **keys))
+
+
+def test_linear_time_shifts_are_refused(tmp_path):
+    t2i = with_schedule(load_t2i(FAMILIES["flux"].make(tmp_path / "flux")), time_shift_type="linear")
+    with pytest.raises(InputError, match="time_shift_type = 'linear'"):
+        DenoisingLoss(t2i)
+
+
+def test_min_snr_reaches_the_loss(parts):
+    t2i, encoder, batch = parts
+    config = ObjectiveConfig(min_snr_gamma=5.0)
+    loss, seen = DenoisingObjective(t2i, config, seed=0)(encoder, 75, batch)
+    weights = DenoisingLoss(t2i).min_snr(seen["t"], 5.0)
+    assert (weights < 1).any() and loss.item() == pytest.approx((seen["loss"] * weights).mean().item(), rel=1e-5)

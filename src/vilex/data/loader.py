@@ -1,7 +1,8 @@
 """From sources to batches: cropped for both models, a caption drawn, what is broken left out and named."""
 
+import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,6 +47,15 @@ class Batch:
     def __len__(self) -> int:
         return len(self.captions)
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same with its pictures on a device; from pinned memory the copy does not hold up the caller."""
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("pixels", "pixel_values")}
+        return replace(self, **moved)
+
+    def pin_memory(self) -> "Batch":
+        """What a `DataLoader` with `pin_memory` asks for."""
+        return replace(self, pixels=self.pixels.pin_memory(), pixel_values=self.pixel_values.pin_memory())
+
     def split(self, size: int) -> Iterator["Batch"]:
         """Parts of at most `size` images, without what is said of the whole batch."""
         for i in range(0, len(self), size):
@@ -68,13 +78,15 @@ def make_loader(
     rank: int = 0,
     world: int = 1,
     places: dict[LaneKey, Place] | None = None,
+    pin_memory: bool = False,
 ) -> DataLoader:
     """This rank's batches for steps `start` to `steps`.
 
     Args:
         batch_size: of all ranks together.
         image_size: the frozen model's, pixels a side.
-        preprocess: images to the tower's input.
+        preprocess: images to the tower's input, on the CPU; it must have a pickle where workers are spawned.
+        pin_memory: whether batches lie in pinned memory, from which a GPU can copy them while it works.
         places: where the lanes of streams stood after step `start`.
     Raises:
         InputError: the batch cannot be shared out evenly, or a stream has fewer shards than readers.
@@ -101,8 +113,18 @@ def make_loader(
         ),
         num_workers=config.workers,
         collate_fn=prepared.collate,
-        persistent_workers=config.workers > 0,
+        worker_init_fn=_leave_signals_to_the_parent,
+        pin_memory=pin_memory,
     )
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """A signal to the whole process group must not take the workers from a run that goes on to save.
+
+    Workers end when their loader's iterator does, or when they find their parent gone.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Prepared(Dataset):

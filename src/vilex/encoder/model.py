@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -14,6 +13,7 @@ from vilex.encoder.config import ViLexConfig
 from vilex.encoder.dediffusion import WordPooler
 from vilex.encoder.ip_adapter import DecoupledAttention
 from vilex.encoder.pooler import AttentionPooler
+from vilex.encoder.preprocess import Preprocess
 from vilex.encoder.towers import (
     build_tower,
     load_tower,
@@ -24,7 +24,7 @@ from vilex.encoder.towers import (
     tower_settings,
 )
 from vilex.errors import InputError
-from vilex.pictures.load import square, to_rgb
+from vilex.pictures.load import to_rgb
 
 
 @dataclass
@@ -91,10 +91,11 @@ class ViLexEncoder(PreTrainedModel):
         """Pictures of any size and mode to their first `num_tokens` tokens, [B, num_tokens, d]; all n by default."""
         return self(self.preprocess([to_rgb(image) for image in images]), num_tokens).tokens
 
+    @property
+    def preprocessing(self) -> Preprocess:
+        """What makes the tower's input of pictures; it lives on the CPU and knows nothing of the encoder."""
+        return Preprocess(self.config.image_size, self.config.image_mean, self.config.image_std)
+
     def preprocess(self, images: list[Image.Image]) -> Tensor:
-        """RGB images to [B, 3, S, S]: centre crop, bicubic to S, normalise by the config's mean and std."""
-        size = self.config.image_size
-        pixels = np.stack([np.asarray(square(image, size)) for image in images])
-        x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.config.image_mean, self.config.image_std))
-        return ((x - mean) / std).to(self.device, self.dtype)
+        """RGB images to [B, 3, S, S] where the encoder is; see `Preprocess`."""
+        return self.preprocessing(images).to(self.device, self.dtype)

@@ -107,11 +107,11 @@ class DenoisingObjective:
         with torch.no_grad():
             x0 = self.t2i.encode(batch.pixels)
         drawn = draw(batch.visits, x0.shape[1:], self.seed)
-        noise = drawn.noise.to(x0)
+        noise = drawn.noise.to(x0.device)
         level = self.config.noise_from + (1 - self.config.noise_from) * drawn.t
         t = self.loss.times(level).to(x0.device)
         captions, keep = self._keep(batch.captions, drawn, num_tokens)
-        most, choice = int(keep.max()), {}
+        most, choice = max(keep.tolist()), {}
         if self.words:
             choice = {"noise": draw_words(batch.visits, (most, len(self.t2i.lookups[0])), self.seed).to(t.device)}
         tokens = encoder(batch.pixel_values, most, **choice).tokens
