@@ -90,6 +90,7 @@ def configure(tmp_path, sd_folder, tower_folder, images):
         }  # fmt: skip
         for section, values in sections.items():
             settings.setdefault(section, {}).update(values)
+        settings["optim"]["warmup_steps"] = min(settings["optim"]["warmup_steps"], settings["run"]["steps"])
         return build(TrainConfig, settings)
 
     return make

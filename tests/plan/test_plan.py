@@ -30,6 +30,7 @@ def config(sd_folder, tower_folder):
     return TrainConfig(
         model=ModelConfig(base=str(sd_folder[2]), tower=str(tower_folder), num_tokens=8, blocks=2, heads=4),
         data=DataConfig(path="images"),
+        optim=OptimConfig(warmup_steps=2),
         run=RunConfig(steps=10, batch_size=8, micro_batch=2, device="cpu"),
     )
 
@@ -72,7 +73,7 @@ def test_parameters_are_those_of_the_models(config, tower_folder):
 
 def test_adamw_holds_two_numbers_a_weight_and_adafactor_far_fewer(config):
     held = {
-        name: make_plan(replace(config, optim=OptimConfig(name=name))).memory["optimiser"]
+        name: make_plan(replace(config, optim=OptimConfig(name=name, warmup_steps=2))).memory["optimiser"]
         for name in ("adamw", "adafactor")
     }
     weights = 4 * sum(make_plan(config).trained.values())
@@ -83,7 +84,7 @@ def test_work_is_shared_out(config):
     alone, four = make_plan(config), make_plan(config, processes=4)
     assert (alone.micro_batch, alone.accumulate) == (2, 4) and (four.micro_batch, four.accumulate) == (2, 1)
     assert alone.flops == four.flops and alone.memory == four.memory
-    sharding = replace(config, run=replace(config.run, parallel="fsdp"), optim=OptimConfig(name="adamw"))
+    sharding = replace(config, run=replace(config.run, parallel="fsdp"), optim=OptimConfig(name="adamw", warmup_steps=2))
     assert make_plan(sharding, processes=4).memory["gradients"] == four.memory["gradients"] // 4
     assert make_plan(config).tokens == pytest.approx(4.5 * 80, rel=0.01)  # uniform over 1..8
     with pytest.raises(InputError, match="8 is no multiple of the 3 processes"):

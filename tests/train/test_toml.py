@@ -26,15 +26,15 @@ def test_file_then_overrides(tmp_path):
 @pytest.mark.parametrize(
     ("text", "override", "message"),
     [
-        ("[run]\nstep = 5", None, "unknown key 'step'; did you mean 'steps'"),
+        ("[run]\nstep = 5", None, "unknown key 'run.step'; did you mean 'run.steps'"),
         ("[modle]\n", None, "unknown key 'modle'; did you mean 'model'"),
-        ("[run]\nsteps = 'many'", None, "steps: expected int, got 'many'"),
-        ("[run]\nsteps = true", None, "expected int"),
+        ("[run]\nsteps = 'many'", None, "run.steps: expected a whole number from 1 to 1_000_000_000, got 'many'"),
+        ("[run]\nsteps = true", None, "run.steps: expected a whole number"),
         ("run = 3", None, "expected a section"),
         ("[optim]\nname = 'sgd'", None, "expected one of 'adafactor', 'adamw'"),
         ("[run", None, "not valid TOML"),
         ("", "run.steps", "expected section.key=value"),
-        ("", "run.stepz=3", "did you mean 'steps'"),
+        ("", "run.stepz=3", "did you mean 'run.steps'"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, override, message):

@@ -1,26 +1,34 @@
-"""A training run's configuration: one TOML file, one frozen dataclass a section."""
+"""A training run's configuration: one TOML file, one frozen dataclass a section, each number with its range."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from vilex.data.config import DataConfig
 from vilex.errors import InputError
+from vilex.settings import DefaultFloat, DefaultInt, Names, Range, check
+
+MOST_TOKENS = 75  # fit between [BOS] and [EOS] in CLIP's 77 positions
+
+Rate = Annotated[float, Range(0, 1, "0 freezes the part")]
+Often = Annotated[int, Range(1, 10**9)]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """What trains, on what."""
 
-    base: str = ""  # the frozen text-to-image model: folder or hub id
-    tower: str = ""  # a pre-trained vision model: folder, hub id or open_clip:NAME/WEIGHTS
-    encoder: str = ""  # start from this ViLex encoder instead of a bare tower
+    base: Annotated[str, Names.MODEL] = ""  # the frozen text-to-image model: nano, folder or hub id
+    tower: Annotated[str, Names.MODEL] = ""  # a pre-trained vision model: folder, hub id or open_clip:NAME/WEIGHTS
+    encoder: Annotated[str, Names.MODEL] = ""  # start from this ViLex encoder instead of a bare tower
     # how images speak to the frozen model: as ViLex, or by a baseline trained in the same way
     method: Literal["vilex", "de-diffusion", "ip-adapter"] = "vilex"
-    num_tokens: int = 75
-    blocks: int = 5
-    heads: int = 8
-    mlp_ratio: float = 4.0
-    pooler_width: int = 0  # of the pooler's blocks; as wide as tokens if 0, too wide where text encoders are several
+    # The pooler. Beside `encoder`, whose pooler goes on, they may be left out; num_tokens may be fewer.
+    num_tokens: Annotated[int, Range(1, MOST_TOKENS)] = DefaultInt(75)
+    blocks: Annotated[int, Range(1, 64)] = DefaultInt(5)
+    heads: Annotated[int, Range(1, 256)] = DefaultInt(8)
+    mlp_ratio: Annotated[float, Range(0.25, 64)] = DefaultFloat(4.0)
+    # of the pooler's blocks; 0 would be too wide where text encoders are several
+    pooler_width: Annotated[int, Range(0, 65536, "0 is as wide as tokens")] = DefaultInt(0)
     frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
@@ -29,10 +37,14 @@ class ObjectiveConfig:
     """The denoising loss and what is drawn at random around it."""
 
     tail_drop: Literal["uniform", "square", "log", "off"] = "uniform"  # law of the number of kept tokens
-    caption_share: float = 0.5  # of images trained as [v, c]; the others as v alone
-    caption_tokens: int = 32  # images with a caption keep at most 75 - this many tokens
-    noise_from: float = 0.0  # so large a share of the noise levels, the faintest, is left out: they teach tokens little
-    min_snr_gamma: float = 0.0  # 0: the plain loss; 5: min-SNR weighting (arXiv 2303.09556)
+    # of images trained as [v, c]; the others as v alone
+    caption_share: Annotated[float, Range(0, 1)] = 0.5
+    # images with a caption keep at most 75 - this many tokens
+    caption_tokens: Annotated[int, Range(0, MOST_TOKENS - 1)] = 32
+    # so large a share of the noise levels, the faintest, is left out: they teach tokens little
+    noise_from: Annotated[float, Range(0, 0.99, "0 trains on all levels")] = 0.0
+    # 5: min-SNR weighting (arXiv 2303.09556)
+    min_snr_gamma: Annotated[float, Range(0, 1000, "0 is the plain loss")] = 0.0
 
 
 @dataclass(frozen=True)
@@ -40,36 +52,38 @@ class OptimConfig:
     """The paper's recipe by default."""
 
     name: Literal["adafactor", "adamw"] = "adafactor"
-    tower_lr: float = 1e-5
-    pooler_lr: float = 3e-4
-    weight_decay: float = 0.01
-    warmup_steps: int = 10_000
-    clip_norm: float = 1.0
-    ema_decay: float = 0.9999  # 0 keeps no average
+    tower_lr: Rate = 1e-5
+    pooler_lr: Rate = 3e-4
+    weight_decay: Annotated[float, Range(0, 1)] = 0.01
+    warmup_steps: Annotated[int, Range(0, 10**9)] = 10_000
+    clip_norm: Annotated[float, Range(0, 1e6, "0 is off")] = 1.0
+    ema_decay: Annotated[float, Range(0, 0.9999999, "0 keeps no average")] = 0.9999
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """How long, how large, on what, and what is written when."""
 
-    out: str = "out"
-    steps: int = 300_000
-    batch_size: int = 32  # images a step, of all processes together: the recipe's, whatever the hardware
-    micro_batch: int = 0  # images a process takes at once; the rest of its part is accumulated. 0: all
-    seed: int = 0
+    out: Annotated[str, Names.FILE] = "out"
+    steps: Annotated[int, Range(1, 10**9)] = 300_000
+    # images a step, of all processes together: the recipe's, whatever the hardware
+    batch_size: Annotated[int, Range(1, 10**6)] = 2048
+    # images a process takes at once; the rest of its part is accumulated
+    micro_batch: Annotated[int, Range(0, 10**6, "0 takes all at once")] = 0
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     device: str = "auto"
     parallel: Literal["ddp", "fsdp"] = "ddp"  # every process has the whole encoder, or a shard (FSDP2)
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False  # of the frozen denoiser and the tower: less memory, a third slower
     compile: bool = False  # the frozen denoiser and the encoder, by torch.compile
     tf32: bool = True
-    threads: int = 0  # CPU threads; 0 leaves torch's own choice
-    log_every: int = 50
+    threads: Annotated[int, Range(0, 1024, "0 leaves torch's own choice")] = 0  # of the CPU
+    log_every: Often = 50
     wandb: str = ""  # a Weights & Biases project to log to as well
-    sample_every: int = 1000
-    sample_images: int = 6
-    save_every: int = 1000
-    keep: int = 2  # newest checkpoints kept
+    sample_every: Annotated[int, Range(0, 10**9, "0 draws no samples")] = 1000
+    sample_images: Annotated[int, Range(1, 1024)] = 6
+    save_every: Often = 1000
+    keep: Annotated[int, Range(1, 10**6)] = 2  # newest checkpoints kept
 
 
 @dataclass(frozen=True)
@@ -81,29 +95,45 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def check(self) -> None:
-        """Raise InputError for values that cannot work together."""
-        if not self.model.base:
-            raise InputError("config: model.base is missing; name the frozen model's folder or hub id")
-        if not (self.model.tower or self.model.encoder):
-            raise InputError("config: model.tower is missing; name a vision model's folder or hub id")
-        if self.data.path and self.data.sources:
-            raise InputError("config: data.path and data.sources are both given; keep one of them")
-        if not all(source.path for source in self.data.all_sources):
-            raise InputError("config: data.path is missing; name a folder of images, tables or shards")
-        if not all(source.weight > 0 for source in self.data.all_sources):
-            raise InputError("config: data.sources: expected weights over 0; leave out a source that is not wanted")
-        for name, value in (("run.steps", self.run.steps), ("run.batch_size", self.run.batch_size)):
-            if value < 1:
-                raise InputError(f"config: {name}: expected at least 1, got {value}")
-        if self.run.parallel == "fsdp" and self.optim.name == "adafactor":
-            raise InputError('config: run.parallel: fsdp needs optim.name = "adamw"; Adafactor takes no shards')
-        if self.model.method == "ip-adapter" and self.objective.tail_drop != "off":
-            raise InputError(
-                'config: model.method: ip-adapter needs objective.tail_drop = "off"; its tokens have no order'
+        """Raise InputError for values out of their range, or that cannot work together; nothing is loaded."""
+        check(self)
+        for problem in (*self._missing(), *self._contradictions()):
+            raise InputError(f"config: {problem}")
+
+    def _missing(self) -> list[str]:
+        model, data, problems = self.model, self.data, []
+        if not model.base:
+            problems.append("model.base is missing; name the frozen model's folder or hub id")
+        if not (model.tower or model.encoder):
+            problems.append("model.tower is missing; name a vision model's folder or hub id")
+        if data.path and data.sources:
+            problems.append("data.path and data.sources are both given; keep one of them")
+        if not all(source.path for source in data.all_sources):
+            problems.append("data.path is missing; name a folder of images, tables or shards")
+        if not self.run.out:
+            problems.append("run.out is empty; name a folder")
+        return problems
+
+    def _contradictions(self) -> list[str]:
+        model, optim, run, problems = self.model, self.optim, self.run, []
+        width = model.pooler_width
+        if width % model.heads:
+            problems.append(
+                f"model.heads: {model.heads} do not divide model.pooler_width = {width}; change one of them"
             )
-        if self.run.parallel == "fsdp" and self.model.method != "vilex":
-            raise InputError(f'config: run.parallel: {self.model.method} needs run.parallel = "ddp"')
-        if not 0 <= self.objective.noise_from < 1:
-            raise InputError(f"config: objective.noise_from: expected 0 to under 1, got {self.objective.noise_from}")
-        if not 0 <= self.objective.caption_share <= 1:
-            raise InputError(f"config: objective.caption_share: expected 0 to 1, got {self.objective.caption_share}")
+        if optim.warmup_steps > run.steps:
+            problems.append(
+                f"optim.warmup_steps: {optim.warmup_steps} is more than run.steps = {run.steps}; "
+                f"set it lower, say {run.steps // 30}"
+            )
+        if not (optim.tower_lr or optim.pooler_lr):
+            problems.append("optim.tower_lr and optim.pooler_lr are both 0, so nothing trains; raise one of them")
+        if run.parallel == "fsdp" and optim.name == "adafactor":
+            problems.append('run.parallel: fsdp needs optim.name = "adamw"; Adafactor takes no shards')
+        if run.parallel == "fsdp" and run.mixed_precision == "fp16":
+            problems.append("run.parallel: fsdp needs run.mixed_precision bf16 or no: fp16 scales losses by process")
+        if run.parallel == "fsdp" and model.method != "vilex":
+            problems.append(f'run.parallel: {model.method} needs run.parallel = "ddp"')
+        if model.method == "ip-adapter" and self.objective.tail_drop != "off":
+            problems.append('model.method: ip-adapter needs objective.tail_drop = "off"; its tokens have no order')
+        return problems
