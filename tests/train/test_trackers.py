@@ -1,6 +1,6 @@
-import builtins
 import json
 import struct
+import sys
 
 import pytest
 from PIL import Image
@@ -48,15 +48,8 @@ def test_wandb_keeps_numbers_pictures_and_one_id_over_two_processes(tmp_path, mo
 
 
 def test_without_wandb_the_remedy_is_said(tmp_path, monkeypatch):
-    whole = builtins.__import__
-
-    def without(name, *rest):
-        if name == "wandb":
-            raise ImportError(name)
-        return whole(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match=r"pip install 'vilex\[wandb\]'"):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(InputError, match=r'pip install "vilex\[wandb\]"'):
         WeightsAndBiases("a-project", tmp_path, {})
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vilex.baselines.tuning import TuningSettings, draw_batch, latents_of, optimise
-from vilex.errors import InputError
+from vilex.extras import needs
 from vilex.lexicon import VisualLexicon
 from vilex.prompt import parse
 from vilex.t2i.folder import DiffusersT2I
@@ -61,10 +61,8 @@ def tuned(
 
 def add_adapter(t2i: DiffusersT2I, rank: int) -> None:
     """Low-rank weights in the denoiser's attention layers, which alone learn."""
-    try:
+    with needs("baselines"):
         from peft import LoraConfig
-    except ImportError:
-        raise InputError("dreambooth needs the extra: pip install 'vilex[baselines]'") from None
     t2i.network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(LAYERS)), ADAPTER)
 
 
@@ -95,7 +93,9 @@ def _learn(
 def save_adapter(t2i: DiffusersT2I, folder: Path) -> None:
     """Write the low-rank weights as diffusers' `pytorch_lora_weights.safetensors`."""
     from diffusers.utils import convert_state_dict_to_diffusers
-    from peft import get_peft_model_state_dict
+
+    with needs("baselines"):
+        from peft import get_peft_model_state_dict
 
     layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(t2i.network, adapter_name=ADAPTER))
     pipeline = getattr(diffusers, t2i.pipelines[0], StableDiffusionPipeline)

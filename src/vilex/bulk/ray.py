@@ -10,6 +10,7 @@ from typing import Any
 
 from vilex.bulk.encode import Job, Runner, Worker
 from vilex.errors import InputError
+from vilex.extras import needs
 
 
 def on_ray(address: str, workers: int | None = None, gpu: bool = False) -> Runner:
@@ -74,11 +75,9 @@ def _deal(ray: Any, job: Job, missing: list[int], origin: dict[str, Any], worker
 
 
 def _connect(address: str, workers: int | None) -> Any:
-    try:
+    with needs("ray"):
         import ray
         import ray.data
-    except ImportError:
-        raise InputError("--ray: Ray is not installed; pip install 'vilex[ray]'") from None
     if ":" in address:
         _knock(address)
     own = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}

@@ -26,6 +26,7 @@ from vilex.cli.options import (
     refuse,
 )
 from vilex.errors import InputError
+from vilex.extras import needs
 
 app = typer.Typer(no_args_is_help=True, help="Measure, with pictures and tables.")
 
@@ -60,9 +61,10 @@ def reconstruction(
     as_json: Json = False,
 ) -> None:
     """Pictures to tokens and back: how close do 1, 4, 16, 75 tokens come, and how close a caption?"""
-    from vilex.data.config import SourceConfig
-    from vilex.eval.reconstruction import Reconstruction, evaluate_reconstruction
-    from vilex.eval.tables import to_markdown
+    with needs("eval"):
+        from vilex.data.config import SourceConfig
+        from vilex.eval.reconstruction import Reconstruction, evaluate_reconstruction
+        from vilex.eval.tables import to_markdown
 
     lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
     counts = parse_counts(tokens, lexicon.num_tokens)
@@ -110,8 +112,10 @@ def subject(
 ) -> None:
     """The subject of one photograph in new prompts (DreamBooth): is it still the subject, is it what was asked?"""
     from vilex.baselines import dreambooth, inversion
-    from vilex.eval.subject import SubjectSettings, evaluate_subjects
-    from vilex.eval.tables import to_markdown
+
+    with needs("eval"):
+        from vilex.eval.subject import SubjectSettings, evaluate_subjects
+        from vilex.eval.tables import to_markdown
 
     if baselines and (offload or dtype != "float32"):
         raise InputError("--baselines: they train in float32 on the device itself; leave --dtype and --offload out")
@@ -140,9 +144,10 @@ def ablate(
     as_json: Json = False,
 ) -> None:
     """Train variants of one run, evaluate each, and print one table. What is finished is not done again."""
-    from vilex.eval.ablate import Ablation, run_ablation
-    from vilex.eval.tables import to_markdown
-    from vilex.train.toml import load_toml
+    with needs("eval,train"):
+        from vilex.eval.ablate import Ablation, run_ablation
+        from vilex.eval.tables import to_markdown
+        from vilex.train.toml import load_toml
 
     results = run_ablation(load_toml(Ablation, grid), out, device, quiet or as_json)
     print_summary({"folder": str(out), **results}, to_markdown(results["rows"]), quiet, as_json)
@@ -160,8 +165,9 @@ def reference(
     as_json: Json = False,
 ) -> None:
     """Write the statistics of a set of pictures that `fid` compares with, say all of COCO's validation set."""
-    from vilex.data.config import SourceConfig
-    from vilex.eval.reference import write_reference
+    with needs("eval"):
+        from vilex.data.config import SourceConfig
+        from vilex.eval.reference import write_reference
 
     if out.suffix != ".safetensors":
         raise InputError(f"-o {out}: expected a name that ends in .safetensors")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from vilex.cli.options import Json, Quiet, print_summary
+from vilex.extras import needs
 
 
 def train(
@@ -18,15 +19,17 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train an encoder on a frozen text-to-image model, or go on training."""
-    from vilex.train.config import TrainConfig
-    from vilex.train.toml import load_toml
+    with needs("train"):
+        from vilex.train.config import TrainConfig
+        from vilex.train.toml import load_toml
 
     settings = load_toml(TrainConfig, config, overrides or [])
     settings.check()
     if plan:
         _plan(settings, processes, measure, quiet, as_json)
         return
-    from vilex.train.loop import train as run
+    with needs("train"):
+        from vilex.train.loop import train as run
 
     folder = run(settings, quiet)
     if not quiet:
@@ -38,7 +41,8 @@ def _plan(settings: Any, processes: int, measure: int, quiet: bool, as_json: boo
 
     import torch
 
-    from vilex.plan.plan import describe, make_plan
+    with needs("train"):
+        from vilex.plan.plan import describe, make_plan
 
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     device = automatic if settings.run.device == "auto" else settings.run.device

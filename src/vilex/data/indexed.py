@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 from torch.utils.data import Dataset
 
 from vilex.data.config import SourceConfig
@@ -18,7 +16,12 @@ from vilex.data.example import (
     decode_image,
 )
 from vilex.errors import InputError
+from vilex.extras import needs
 from vilex.pictures.load import EXTENSIONS, load_image
+
+with needs("data"):
+    import pyarrow
+    import pyarrow.parquet
 
 METADATA = "metadata.jsonl"
 
@@ -115,7 +118,8 @@ def check_image_column(names: list[str], where: str, config: SourceConfig) -> No
 
 def undecoded(dataset: Any, config: SourceConfig) -> Any:
     """The dataset with its images as bytes: what is broken must be named, not stop the library."""
-    import datasets
+    with needs("data"):
+        import datasets
 
     check_image_column(dataset.column_names, config.path, config)
     if isinstance(dataset.features[config.image_column], datasets.Image):

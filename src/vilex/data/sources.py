@@ -2,13 +2,16 @@
 
 import glob
 from pathlib import Path
-
-import braceexpand
+from types import ModuleType
 
 from vilex.data.config import DataConfig, SourceConfig
 from vilex.data.indexed import FolderSource, HuggingFaceSource, ParquetSource
 from vilex.data.streamed import HuggingFaceStream, ParquetStream, Stream, TarStream
 from vilex.errors import InputError
+from vilex.extras import needs
+
+with needs("data"):
+    import braceexpand
 
 Indexed = FolderSource | ParquetSource | HuggingFaceSource
 HUB = "hf:"
@@ -65,9 +68,7 @@ def _hugging_face(name: str, config: SourceConfig) -> Indexed | Stream:
     return HuggingFaceStream(dataset, config) if config.stream else HuggingFaceSource(dataset, config)
 
 
-def _library():
-    try:
+def _library() -> ModuleType:
+    with needs("data"):
         import datasets
-    except ImportError:
-        raise InputError("data.path: Hugging Face datasets need the extra: pip install 'vilex[data]'") from None
     return datasets

@@ -13,10 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
-from webdataset.gopen import gopen
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from vilex.data.config import SourceConfig
 from vilex.data.example import (
@@ -27,7 +23,14 @@ from vilex.data.example import (
 )
 from vilex.data.indexed import row_to_example, table_columns, undecoded
 from vilex.errors import InputError
+from vilex.extras import needs
 from vilex.pictures.load import EXTENSIONS
+
+with needs("data"):
+    import pyarrow
+    import pyarrow.parquet
+    from webdataset.gopen import gopen
+    from webdataset.tariterators import group_by_keys, tar_file_expander
 
 Raw = Callable[[], Example]  # decodes one sample; raises InputError where it is broken
 

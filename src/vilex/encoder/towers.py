@@ -4,6 +4,7 @@ SigLIP, SigLIP 2 at fixed resolutions (the same classes), CLIP, DINOv2 and other
 `last_hidden_state` with the patches last.
 """
 
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from transformers.image_utils import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from vilex.errors import InputError
+from vilex.extras import needs
 from vilex.hub.folder import check_whole, resolve
 from vilex.hub.loading import quiet_loading
 
@@ -160,11 +162,9 @@ class OpenClipTower(nn.Module):
         return seen["image_intermediates"][-1]
 
 
-def _open_clip():
-    try:
+def _open_clip() -> ModuleType:
+    with needs("coca"):
         import open_clip
-    except ImportError:
-        raise InputError("open_clip towers need the extra: pip install 'vilex[coca]'") from None
     return open_clip
 
 

@@ -11,11 +11,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.inception import InceptionScore
-from torchmetrics.image.kid import KernelInceptionDistance
 
 from vilex.errors import InputError
+from vilex.extras import needs
+
+with needs("eval"):
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.inception import InceptionScore
+    from torchmetrics.image.kid import KernelInceptionDistance
 
 IMAGES_PER_FEATURE = 2  # fewer, and the covariance of the features is mostly noise
 SPLITS = 10  # of Inception Score, as published

@@ -9,13 +9,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
 from PIL import Image
 
 from vilex.data.example import decode_image
 from vilex.errors import InputError
+from vilex.extras import needs
 from vilex.pictures.load import EXTENSIONS, load_image
+
+with needs("eval"):
+    import pyarrow
+    import pyarrow.parquet
 
 LIVE = ("cat", "dog")  # classes that get the prompts for live subjects
 _PROMPT = re.compile(r"""['"](.*\{0\}.*\{1\}.*)['"]\.format""")

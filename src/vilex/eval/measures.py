@@ -19,14 +19,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.image import (
-    learned_perceptual_image_patch_similarity,
-    structural_similarity_index_measure,
-)
 
 from vilex.errors import InputError
 from vilex.eval.distances import Moments, frechet_distance, inception_score, kernel_distance
 from vilex.eval.features import Features, to_bytes
+from vilex.extras import needs
+
+with needs("eval"):
+    from torchmetrics.functional.image import (
+        learned_perceptual_image_patch_similarity,
+        structural_similarity_index_measure,
+    )
 
 BY_FEATURES = ("distance", "rank")
 BY_PIXELS = ("error", "psnr", "ssim", "lpips")
@@ -131,12 +134,8 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def _lpips(a: Tensor, b: Tensor) -> Tensor:
-    try:
-        return torch.stack(
-            [
-                learned_perceptual_image_patch_similarity(x[None], y[None], normalize=True)
-                for x, y in zip(a, b, strict=True)
-            ]
-        )
-    except ModuleNotFoundError as error:
-        raise InputError(f"measures: lpips: {error}; leave it out") from None
+    with needs("lpips"):
+        import torchvision  # noqa: F401 (torchmetrics needs it)
+    return torch.stack(
+        [learned_perceptual_image_patch_similarity(x[None], y[None], normalize=True) for x, y in zip(a, b, strict=True)]
+    )

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vilex.extras import needs
+
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # row -> measure -> {mean, low, high, seeds}
 
 
@@ -19,7 +21,8 @@ def to_markdown(rows: Rows) -> str:
 
 def write_curves(rows: Rows, path: Path) -> None:
     """Every measure over the number of tokens; rows without tokens are level lines. An SVG file."""
-    from matplotlib.figure import Figure
+    with needs("eval"):
+        from matplotlib.figure import Figure
 
     titles = list(dict.fromkeys(title for values in rows.values() for title in values))
     figure = Figure(figsize=(3.2 * len(titles), 2.8), layout="constrained")
@@ -45,7 +48,8 @@ def write_curves(rows: Rows, path: Path) -> None:
 
 def write_trade(rows: Rows, path: Path) -> None:
     """Subject fidelity against prompt fidelity, a point a row, a panel for each measure of the subject. An SVG file."""
-    from matplotlib.figure import Figure
+    with needs("eval"):
+        from matplotlib.figure import Figure
 
     titles = list(next(iter(rows.values())))
     (prompt,) = (title for title in titles if title.endswith(" prompt"))

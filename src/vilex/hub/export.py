@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
+from vilex.extras import needs
 
 Format = Literal["onnx", "torch"]
 SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
@@ -70,11 +71,9 @@ def _torch(model: Tokens, pixels: Tensor, out: Path) -> Tensor:
 
 
 def _onnx(model: Tokens, pixels: Tensor, out: Path) -> Tensor:
-    try:
+    with needs("onnx"):
         import onnxruntime
         import onnxscript  # noqa: F401 (torch.onnx needs it)
-    except ImportError:
-        raise InputError("export to ONNX needs the extra: pip install 'vilex[onnx]'") from None
     torch.onnx.export(
         model, (pixels,), str(out), input_names=["pixel_values"], output_names=["tokens"], dynamo=True,
         dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), external_data=False, verbose=False,

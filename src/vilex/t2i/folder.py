@@ -12,6 +12,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from vilex.errors import InputError
+from vilex.extras import needs
 from vilex.hub.folder import check_safetensors, check_whole, read_json
 from vilex.prompt import Frame
 from vilex.t2i.offload import device_of, offload
@@ -253,10 +254,19 @@ class DiffusersT2I:
 
 def _load(folder: Path, kind: type, dtype: torch.dtype) -> Any:
     if not issubclass(kind, nn.Module):
-        return kind.from_pretrained(folder)
+        return _load_words(folder, kind)
     module, about = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
     check_whole(folder, module, about)
     return module
+
+
+def _load_words(folder: Path, kind: type) -> Any:
+    """A tokenizer; without `tokenizer.json` one of T5's is converted, for which transformers has no good word."""
+    if (folder / "spiece.model").is_file() and not (folder / "tokenizer.json").is_file():
+        with needs("t5"):
+            import google.protobuf  # noqa: F401
+            import sentencepiece  # noqa: F401
+    return kind.from_pretrained(folder)
 
 
 def _check_words(folder: Path, components: Mapping[str, Any]) -> None:

@@ -6,12 +6,15 @@ from typing import Any, Protocol
 
 import torch
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
 
 from vilex.errors import InputError
+from vilex.extras import needs
+
+with needs("train"):
+    from torch.utils.tensorboard import SummaryWriter
 
 
-class Board(Protocol):
+class Tracker(Protocol):
     """A place that shows numbers and pictures by step."""
 
     def scalars(self, step: int, values: dict[str, float]) -> None: ...
@@ -47,10 +50,8 @@ class WeightsAndBiases:
     """
 
     def __init__(self, project: str, out: Path, config: dict[str, Any]):
-        try:
+        with needs("wandb"):
             import wandb
-        except ImportError:
-            raise InputError("run.wandb: wandb is not installed; pip install 'vilex[wandb]'") from None
         kept = out / "wandb-id"
         run_id = kept.read_text() if kept.is_file() else uuid.uuid4().hex[:8]
         kept.write_text(run_id)
