@@ -12,7 +12,7 @@ from torch import Tensor
 from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
 from vilex.errors import InputError
 from vilex.guidance import PLAIN, Branch, Guidance, Mixture
-from vilex.hub.folder import check_fingerprint, resolve, weights_hash
+from vilex.hub.folder import check_fingerprint, is_inside, resolve_base, weights_hash
 from vilex.img2img import start_from
 from vilex.pictures.load import load_image
 from vilex.pictures.pixels import to_images
@@ -40,6 +40,7 @@ class VisualLexicon:
             )
         self.encoder, self.t2i = encoder.eval(), speaking(encoder, t2i)
         self.encoder_sha256: str | None = None  # of its weight file, where it came from one
+        self.base_sha256: dict[str, str] = {}  # of the frozen model's, as far as the encoder knows them
 
     @classmethod
     def from_pretrained(
@@ -64,11 +65,13 @@ class VisualLexicon:
         folder = encoder_folder(name)
         encoder = load_encoder(folder)
         base = t2i or encoder.config.base_model
-        base_folder = folder / base if t2i is None and (folder / base).is_dir() else resolve(base)
-        check_fingerprint(base_folder, encoder.config.base_sha256)
+        if not isinstance(base, str | Path) or not str(base):
+            raise InputError(f"{folder}: config.json names no base_model; give the frozen model by t2i")
+        base_folder = folder / base if t2i is None and is_inside(folder, base) else resolve_base(base)
+        base_sha256 = check_fingerprint(base_folder, encoder.config.base_sha256)
         frozen = load_t2i(base_folder, dtype)
         lexicon = cls(encoder.to(device, dtype), frozen.offload(device, offload) if offload else frozen.to(device))
-        lexicon.encoder_sha256 = weights_hash(folder)
+        lexicon.encoder_sha256, lexicon.base_sha256 = weights_hash(folder), base_sha256
         return lexicon
 
     @property

@@ -19,7 +19,7 @@ from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 from PIL import Image
 
 from vilex.errors import InputError
-from vilex.hub.folder import read_json, resolve
+from vilex.hub.folder import read_json, resolve_base
 from vilex.hub.loading import quiet_loading
 from vilex.prompt import parse
 
@@ -43,7 +43,7 @@ class Upscaler:
         dtype: torch.dtype = torch.float32,
         strength: float = 0.3,
     ):
-        folder = resolve(name)
+        folder = resolve_base(name)
         self.kind, self.strength = read_json(folder / "model_index.json").get("_class_name"), strength
         if self.kind not in (FOUR_TIMES, SECOND_STAGE, *OVERDRAWN):
             known = ", ".join((FOUR_TIMES, SECOND_STAGE, *OVERDRAWN))

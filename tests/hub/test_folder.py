@@ -6,8 +6,10 @@ import torch
 from huggingface_hub.utils import filter_repo_objects
 
 from tests.hub_server import at_hub, serve
-from vilex.hub.folder import resolve
-from vilex.t2i import load_t2i
+from vilex.errors import InputError
+from vilex.hub.folder import EMBEDDED, fingerprint, resolve, resolve_base
+from vilex.lexicon import VisualLexicon
+from vilex.t2i import load_t2i, shape_of
 
 
 def test_a_hub_id_may_name_a_revision(monkeypatch, tmp_path):
@@ -86,3 +88,68 @@ def test_of_a_repository_only_what_is_used_is_fetched(files, parts, weights, mon
     fetched.clear()
     resolve("someone/base")
     assert {name for name in fetched if name.endswith(".safetensors")} == set(weights.split())
+
+
+def test_an_embedded_model_is_found_wherever_one_is_asked_for():
+    assert resolve("nano") == EMBEDDED["nano"] and resolve_base("nano") == EMBEDDED["nano"] / "t2i"
+    lexicon = VisualLexicon.from_pretrained("nano", t2i="nano")
+    assert lexicon.base_sha256 == fingerprint(EMBEDDED["nano"] / "t2i")
+    assert shape_of("nano").width == lexicon.t2i.width
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "expected a model's name, got an empty one"),
+        ("a" * 5000, "cannot be looked at"),
+        ("nul\0here", "no such model folder"),
+        ("./none", "no such model folder"),
+        (__file__, "a file; expected a model's folder"),
+    ],
+)
+def test_what_is_no_model(name, message):
+    with pytest.raises(InputError, match=message) as caught:
+        resolve(name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base_model": None}, "names no base_model; give the frozen model"),
+        ({"num_tokens": 16}, r"pooler.queries is \[75, 32\] in the weights and \[16, 32\] by config.json"),
+        ({"blocks": 1}, "config.json has no place for the weights pooler.blocks.1"),
+        ({"blocks": 3}, "has no weights for pooler.blocks.2"),
+        ({"heads": 5}, "heads: 5 do not divide the pooler's width 32"),
+        ({"width": "wide"}, "config.json describes no encoder"),
+        ({"tower": {}}, "tower: unknown model_type None; expected siglip_vision_model"),
+        ({"tower": {"model_type": "timm_wrapper"}}, "tower: unknown model_type 'timm_wrapper'"),
+        ({"tower": {"model_type": "open_clip", "name": "hf-hub:some/one"}}, "open_clip"),
+        ({"tower": {"model_type": "vit", "attn_implementation": "some/kernel"}}, "code of elsewhere"),
+        ({"_attn_implementation": "some/kernel"}, "code of elsewhere"),
+        ({"model_type": "clip"}, "no ViLex encoder"),
+    ],
+)
+def test_a_configuration_is_believed_only_where_it_fits(model_folder, tmp_path, changes, message):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(InputError, match=message) as caught:
+        VisualLexicon.from_pretrained(folder)
+    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("harm", ["folder", "empty", "cut", "missing"])
+def test_damaged_files_are_named(model_folder, tmp_path, name, harm):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    path = folder / name
+    content = path.read_bytes()
+    path.unlink()
+    if harm == "folder":
+        path.mkdir()
+    elif harm != "missing":
+        path.write_bytes(b"" if harm == "empty" else content[: len(content) // 2])
+    with pytest.raises(InputError, match=str(folder)) as caught:
+        VisualLexicon.from_pretrained(folder)
+    assert "\n" not in str(caught.value)

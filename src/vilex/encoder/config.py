@@ -10,7 +10,7 @@ class ViLexConfig(PretrainedConfig):
 
     Args:
         tower: a transformers vision configuration as a dictionary, `model_type` included
-            (`siglip_vision_model`, `siglip2_vision_model`, `clip_vision_model`, `dinov2`, ...), or
+            (`siglip_vision_model`, `clip_vision_model`, `dinov2`, ...), or
             `{"model_type": "open_clip", "name": ...}` for an open_clip tower such as CoCa.
         width: d, the embedding width of the text encoder (the sum of widths where there are several).
         num_tokens: n, how many tokens an image becomes at most; 75 fill CLIP's 77 positions.

@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 
 from vilex.encoder.model import ViLexEncoder
-from vilex.hub.folder import check_whole, read_encoder_config, resolve
+from vilex.errors import InputError
+from vilex.hub.folder import EMBEDDED, check_whole, read_encoder_config, resolve
 from vilex.hub.loading import quiet_loading
 
-EMBEDDED = {"nano": Path(__file__).parents[1] / "models" / "nano"}
+__all__ = ["EMBEDDED", "encoder_folder", "load_encoder"]
 
 
 def encoder_folder(name: str | Path) -> Path:
@@ -17,16 +18,29 @@ def encoder_folder(name: str | Path) -> Path:
     Raises:
         InputError: nothing is there, or no encoder with weights that can be read.
     """
-    folder = resolve(EMBEDDED.get(str(name), name))
+    folder = resolve(name)
     read_encoder_config(folder)
     return folder
 
 
 def load_encoder(name: str | Path) -> ViLexEncoder:
-    """An encoder in float32, ready to encode; the frozen model is not needed for that. Raises as `encoder_folder`."""
+    """An encoder in float32, ready to encode; the frozen model is not needed for that.
+
+    Raises:
+        InputError: as `encoder_folder`; or config.json describes no encoder, or another one than the weights are of.
+    """
     folder = encoder_folder(name)
     how = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
-    with quiet_loading():
-        encoder, about = ViLexEncoder.from_pretrained(folder, **how)
-    check_whole(folder, encoder, about)
+    try:
+        with quiet_loading():
+            encoder, about = ViLexEncoder.from_pretrained(folder, ignore_mismatched_sizes=True, **how)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
+    except Exception as error:  # a configuration may say anything; what it breaks on is its own
+        raise InputError(f"{folder}: config.json describes no encoder ({_reason(error)}); fetch it again") from None
+    check_whole(folder, encoder, about, exact=True)
     return encoder.eval()
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

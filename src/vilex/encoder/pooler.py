@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vilex.errors import InputError
+
 
 class PoolerBlock(nn.Module):
     """Pre-norm cross-attention from queries to patches, then a pre-norm MLP.
@@ -14,6 +16,8 @@ class PoolerBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, mlp_ratio: float):
         super().__init__()
+        if heads < 1 or width % heads:
+            raise InputError(f"heads: {heads} do not divide the pooler's width {width}; choose a number that does")
         self.heads = heads
         self.query_norm = nn.LayerNorm(width)
         self.patch_norm = nn.LayerNorm(width)

@@ -18,7 +18,6 @@ from transformers.image_utils import (
     OPENAI_CLIP_MEAN,
     OPENAI_CLIP_STD,
 )
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from vilex.errors import InputError
 from vilex.extras import needs
@@ -27,6 +26,10 @@ from vilex.hub.loading import quiet_loading
 
 OPEN_CLIP = "open_clip"
 OPEN_CLIP_PREFIX = f"{OPEN_CLIP}:"
+# Those whose output ends in the patches; a configuration from elsewhere can name no other class to be built.
+TOWERS = (
+    "siglip_vision_model", "clip_vision_model", "dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "ijepa",
+)  # fmt: skip
 NORMALIZATION = {  # by model_type; all others as SigLIP, -1..1
     "clip_vision_model": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
     "dinov2": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
@@ -38,13 +41,16 @@ def build_tower(settings: dict[str, Any]) -> nn.Module:
     """A tower with random weights from its configuration; see `ViLexConfig.tower`.
 
     Raises:
-        InputError: transformers knows no such `model_type`.
+        InputError: it is none of `TOWERS`, or open_clip has no such model of its own.
     """
     kind = settings.get("model_type")
     if kind == OPEN_CLIP:
-        return OpenClipTower(settings["name"])
-    if kind not in CONFIG_MAPPING:
-        raise InputError(f"tower: unknown model_type {kind!r}; use siglip_vision_model, clip_vision_model, dinov2, ...")
+        name = settings.get("name")
+        if name not in _open_clip().list_models():  # as hf-hub:OWNER/NAME or a path would be
+            raise InputError(f"tower: open_clip has no model {name!r} of its own; expected one of its list_models()")
+        return OpenClipTower(name)
+    if kind not in TOWERS:
+        raise InputError(f"tower: unknown model_type {kind!r}; expected {', '.join(TOWERS)} or {OPEN_CLIP}")
     config = AutoConfig.for_model(**settings)
     return _without_unused_head(AutoModel.from_config(config))
 

@@ -15,10 +15,12 @@ HUB_WEIGHTS = tuple(
     f"{name}{part}.safetensors" for name in ("model", "diffusion_pytorch_model") for part in ("", "-*-of-*")
 )
 UNUSED = ("safety_checker", "watermarker")
+KERNELS = (None, "eager", "sdpa", "flash_attention_2")  # transformers' own; any other name is fetched and run
+EMBEDDED = {"nano": Path(__file__).parents[1] / "models" / "nano"}  # encoders inside the package, with their base
 
 
 def resolve(name: str | Path, weights: bool = True) -> Path:
-    """A local folder as it is; anything else as a hub id, from the cache or the hub, no pickles.
+    """An embedded model by its name, a local folder as it is; anything else as a hub id, from the cache or the hub.
 
     `owner/name@revision` asks for a branch, tag or commit; with HF_HUB_OFFLINE=1 only the cache is asked.
 
@@ -27,10 +29,14 @@ def resolve(name: str | Path, weights: bool = True) -> Path:
     Raises:
         InputError: neither a folder nor a model that can be fetched.
     """
-    path, (wanted, _, revision) = Path(name), str(name).partition("@")
-    if path.is_dir():
+    path, (wanted, _, revision) = EMBEDDED.get(str(name), Path(name)), str(name).partition("@")
+    if not wanted:
+        raise InputError("expected a model's name, got an empty one; give a folder or a hub id")
+    if _exists(path) and path.is_dir():
         return path
-    if path.exists() or wanted.startswith((".", "/", "~")) or wanted.count("/") > 1:
+    if _exists(path):
+        raise InputError(f"{name}: a file; expected a model's folder, or a hub id")
+    if wanted.startswith((".", "/", "~")) or wanted.count("/") > 1 or not wanted.isprintable():
         raise InputError(f"{name}: no such model folder")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -44,6 +50,28 @@ def resolve(name: str | Path, weights: bool = True) -> Path:
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = lines[-1 if lines[0].startswith("404") else 0]
         raise InputError(f"{name}: neither a folder here nor a model the hub could give ({reason})") from None
+
+
+def resolve_base(name: str | Path, weights: bool = True) -> Path:
+    """A frozen text-to-image model as `resolve` finds it; for an encoder that brings its own, as `nano` does, that."""
+    folder = resolve(name, weights)
+    config = folder / "config.json"
+    if (folder / "model_index.json").is_file() or not config.is_file():
+        return folder
+    base = read_json(config).get("base_model")
+    return folder / base if isinstance(base, str) and base and is_inside(folder, base) else folder
+
+
+def is_inside(folder: Path, name: str) -> bool:
+    """Whether a relative path names a folder below another one."""
+    return (folder / name).is_dir() and (folder / name).resolve().is_relative_to(folder.resolve())
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:  # too long a name, or a folder one may not look into
+        raise InputError(f"{path}: cannot be looked at ({error}); give a folder or a hub id") from None
 
 
 def weight_patterns(folder: Path) -> list[str]:
@@ -64,7 +92,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: missing; the model folder is incomplete, fetch it again")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError):
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from None
+    except (ValueError, RecursionError):
         raise InputError(f"{path}: not valid JSON; the file is damaged, fetch it again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object; the file is damaged, fetch it again")
@@ -80,6 +110,11 @@ def read_encoder_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json")
     if config.get("model_type") != "vilex":
         raise InputError(f"{folder}: no ViLex encoder (model_type is {config.get('model_type')!r})")
+    tower = config.get("tower")
+    for part in (config, tower if isinstance(tower, dict) else {}):
+        for key, value in part.items():
+            if key.endswith("_implementation") and value not in KERNELS:
+                raise InputError(f"{folder}: config.json asks for {key} {value!r}, code of elsewhere; remove that line")
     check_safetensors(folder)
     return config
 
@@ -100,16 +135,31 @@ def check_safetensors(folder: Path) -> None:
             raise InputError(f"{path}: damaged weights; fetch the file again") from None
 
 
-def check_whole(name: str | Path, module: nn.Module, about: dict[str, Any]) -> None:
+def check_whole(name: str | Path, module: nn.Module, about: dict[str, Any], exact: bool = False) -> None:
     """Raise InputError if weights of a loaded module were in no file; its loader has made them up.
 
     Args:
         about: what `from_pretrained(..., output_loading_info=True)` tells.
+        exact: whether its files may hold nothing that the module has no place for, either.
     """
     made_up = sorted(set(about["missing_keys"]) & set(module.state_dict()))
     if made_up:
-        others = f" and {len(made_up) - 1} others" if len(made_up) > 1 else ""
-        raise InputError(f"{name}: has no weights for {made_up[0]}{others}; fetch it again")
+        raise InputError(f"{name}: has no weights for {_first(made_up)}; fetch it again")
+    if other := sorted(about.get("mismatched_keys", ())):
+        key, held, wanted = other[0]
+        raise InputError(
+            f"{name}: {key} is {list(held)} in the weights and {list(wanted)} by config.json, which do not belong "
+            "together; fetch both again"
+        )
+    if exact and (unused := sorted(about["unexpected_keys"])):
+        raise InputError(
+            f"{name}: config.json has no place for the weights {_first(unused)}, which do not belong together; "
+            "fetch both again"
+        )
+
+
+def _first(keys: list[str]) -> str:
+    return keys[0] + f" and {len(keys) - 1} others" * (len(keys) > 1)
 
 
 def file_hash(path: str | Path) -> str:
@@ -129,12 +179,16 @@ def weights_hash(folder: Path) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def check_fingerprint(folder: Path, expected: dict[str, str]) -> None:
-    """Raise InputError if a weight file differs from the one the encoder was trained on.
+def check_fingerprint(folder: Path, expected: dict[str, str]) -> dict[str, str]:
+    """The SHA-256 of those of the expected weight files that are there, by their path inside the folder.
 
     Files of other names (another precision's, say) are not compared.
+
+    Raises:
+        InputError: a weight file differs from the one the encoder was trained on.
     """
-    for name, digest in expected.items():
-        path = folder / name
-        if path.is_file() and file_hash(path) != digest:
-            raise InputError(f"{path}: not the weights this encoder was trained with; use the same base model")
+    found = {name: file_hash(folder / name) for name in expected if (folder / name).is_file()}
+    for name, digest in found.items():
+        if digest != expected[name]:
+            raise InputError(f"{folder / name}: not the weights this encoder was trained with; use the same base model")
+    return found

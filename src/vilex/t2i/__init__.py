@@ -6,7 +6,7 @@ import torch
 
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.hub.folder import read_json, resolve
+from vilex.hub.folder import read_json, resolve_base
 from vilex.hub.loading import quiet_loading
 from vilex.t2i.base import Condition, FrozenT2I
 from vilex.t2i.deepfloyd_if import DeepFloydIF
@@ -38,14 +38,14 @@ def load_t2i(name: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersT
     Raises:
         InputError: nothing is there, it is damaged, or of a family not supported.
     """
-    folder = resolve(name)
+    folder = resolve_base(name)
     with quiet_loading():
         return family_of(folder).from_pretrained(folder, dtype)
 
 
 def shape_of(name: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersT2I:
     """The same without weights, on the meta device; see `load_t2i` for what raises."""
-    folder = resolve(name, weights=False)
+    folder = resolve_base(name, weights=False)
     with quiet_loading():
         return family_of(folder).from_config(folder, dtype)
 
