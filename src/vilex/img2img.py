@@ -76,18 +76,19 @@ def start_from(
 
     Args:
         strength: by default 0.8, under a mask 1.
-        mask: of the picture's size; white is drawn anew, black stays; of a latent's place, what most of it is.
+        mask: of the picture's size; white and transparent is drawn anew, black stays; of a latent's place, what most of
+            it is.
     Raises:
         InputError: a file cannot be read, sizes differ, or so little strength leaves no step.
     """
     strength = strength if strength is not None else STRENGTH if mask is None else UNDER_A_MASK
     if not 0 < strength <= 1 or int(steps * strength) < 1:
         raise InputError(f"strength {strength:g}: expected {1 / steps:g} (one of {steps} steps) to 1")
-    opened, size = _open(picture), t2i.image_size
-    x0 = t2i.encode(to_pixels(square(to_rgb(opened), size))[None].to(t2i.device)).float()
+    opened, size = _open(picture, "start"), t2i.image_size
+    x0 = t2i.encode(to_pixels(square(opened, size))[None].to(t2i.device)).float()
     if mask is None:
         return Start(x0, strength)
-    drawn = _open(mask)
+    drawn = _open(mask, "mask")
     if drawn.size != opened.size:
         raise InputError(
             f"mask: expected the picture's size, {opened.width} x {opened.height}, got {drawn.width} x {drawn.height}"
@@ -97,5 +98,5 @@ def start_from(
     return Start(x0, strength, (share >= 0.5).to(t2i.device))
 
 
-def _open(picture: str | Path | Image.Image) -> Image.Image:
-    return picture if isinstance(picture, Image.Image) else load_image(picture)
+def _open(picture: str | Path | Image.Image, name: str) -> Image.Image:
+    return to_rgb(picture, name) if isinstance(picture, Image.Image) else load_image(picture)

@@ -159,3 +159,23 @@ def test_a_latents_place_is_what_most_of_it_is(lexicon, pictures):
     mask = start_from(lexicon.t2i, pictures[2], 1, mask=frame).mask
     assert mask.shape == (1, 1, *lexicon.t2i.latent_shape[1:]) and mask.any() and not mask.all()
     assert torch.equal(mask, mask.flip(2, 3))
+
+
+def test_masks_of_every_kind_mean_the_same(tmp_path):
+    lexicon = VisualLexicon.from_pretrained("nano")
+    white = np.zeros((64, 64), dtype=bool)
+    white[10:30, 20:50] = True
+    clear = Image.new("RGBA", (64, 64), "black")
+    clear.putalpha(Image.fromarray(np.where(white, 0, 255).astype(np.uint8)))
+    kinds = [
+        Image.fromarray(np.where(white, 255, 0).astype(np.uint8)),
+        Image.fromarray(white),
+        Image.fromarray(white.astype(np.float32)),
+        clear,
+    ]
+    picture = Image.new("RGB", (64, 64), "red")
+    found = [start_from(lexicon.t2i, picture, 1, mask=mask).mask for mask in kinds]
+    for i, mask in enumerate(kinds):
+        mask.save(tmp_path / f"{i}.tif")
+        found.append(start_from(lexicon.t2i, picture, 1, mask=tmp_path / f"{i}.tif").mask)
+    assert 0 < found[0].sum() < found[0].numel() and all(torch.equal(mask, found[0]) for mask in found)

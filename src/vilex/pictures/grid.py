@@ -1,17 +1,22 @@
 """Pictures side by side: rows of images under column titles."""
 
+from collections.abc import Sequence
+
 from PIL import Image, ImageDraw, ImageFont
 
 
 def grid(
-    rows: list[list[Image.Image]], titles: list[str] | None = None, labels: list[str] | None = None, size: int = 96
+    rows: Sequence[Sequence[Image.Image | None]],
+    titles: list[str] | None = None,
+    labels: list[str] | None = None,
+    size: int = 96,
 ) -> Image.Image:
     """Lay images out in rows, each resized to `size` pixels, with titles above and labels to the left.
 
-    Titles wider than a column are broken at spaces.
+    Titles wider than a column are broken at spaces; None leaves its place white.
     """
     font = ImageFont.load_default(size=13)
-    headings = ["\n".join(_broken(title, font, size)) for title in titles or []]
+    headings = ["\n".join(_wrapped(title, font, size)) for title in titles or []]
     gap, top = 4, 4 + 18 * max((heading.count("\n") + 1 for heading in headings), default=0)
     left = 8 + int(max((font.getlength(label) for label in labels), default=0)) if labels else gap
     columns = max(len(row) for row in rows)
@@ -30,7 +35,7 @@ def grid(
     return canvas
 
 
-def _broken(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
     """A text's lines, each at most `width` pixels wide unless a single word is wider."""
     lines: list[str] = []
     for word in text.split():
