@@ -16,7 +16,7 @@ from recipes.nano.tables.reconstruction import SETS, baseline_rows, protocol, re
 from recipes.nano.tables.subjects import draw_subjects
 from recipes.nano.tables.verdicts import judge_rows
 from vilex.eval.picture_store import PictureStore
-from vilex.eval.reconstruction import rows_of
+from vilex.eval.rows import rows_of
 from vilex.lexicon import VisualLexicon
 
 

@@ -75,7 +75,7 @@ def test_a_wrong_setting_of_the_last_variant_is_found_before_the_first_trains(gr
         "train": loaded.train, "measure": {"data": loaded.measure.data},
         "variants": [{"name": "a"}, {"name": "b", "set": ["model.block=3"]}],
     })  # fmt: skip
-    with pytest.raises(InputError, match="did you mean 'model.blocks'"):
+    with pytest.raises(InputError, match=r"did you mean 'model\.blocks'"):
         run_ablation(wrong, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="all different"):

@@ -5,16 +5,56 @@ from PIL import Image
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from vilex.errors import InputError
+from vilex.eval.distances import Moments, frechet_distance
 from vilex.eval.features import Features, to_bytes
-from vilex.eval.measures import by_features, by_pixels, check_measures, interval, of_sets, title_of
+from vilex.eval.measures import (
+    RowMeasures,
+    by_features,
+    by_pixels,
+    check_measures,
+    interval,
+    source_features,
+    title_of,
+)
 
 
 def test_distance_and_rank_of_known_features():
-    source = Features(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
-    drawn = Features(torch.tensor([[2.0, 0.0], [1.0, 0.1], [1.0, 1.0]]))
+    source = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    drawn = torch.tensor([[2.0, 0.0], [1.0, 0.1], [1.0, 1.0]])
     distance, rank = by_features("distance", source, drawn), by_features("rank", source, drawn)
     assert distance[0] == pytest.approx(0, abs=1e-6) and distance[1] == pytest.approx(1 - 0.1 / 1.01**0.5, abs=1e-6)
     assert rank.tolist() == [1, 3, 1]
+    for measure, whole in (("distance", distance), ("rank", rank)):
+        parts = [by_features(measure, source, drawn[i : i + 2], i) for i in (0, 2)]
+        assert np.concatenate(parts) == pytest.approx(whole)
+
+
+def test_a_row_in_batches_is_the_row_at_once(pictures):
+    generator = torch.Generator().manual_seed(0)
+    vectors, again = (torch.randn(2, 8, 3, generator=generator).unbind() for _ in range(2))
+    measures = ("distance", "rank", "error", "fid", "kid")
+    sources = pictures[::-1]
+
+    def measured(size):
+        seen = source_features(measures, "lite0")
+        row = RowMeasures(measures, {"lite0": seen}, seeds=2)
+        for i in range(0, 8, size):
+            seen.add(Features(vectors[0][i : i + size]))
+        for seed in range(2):
+            for i in range(0, 8, size):
+                part = slice(i, i + size)
+                row.add(seed, i, sources[part], pictures[part], {"lite0": Features(again[seed][part])})
+        return row.results()
+
+    whole, parts = measured(8), measured(3)
+    assert list(whole) == ["lite0 distance", "lite0 rank", "squared error", "lite0 Fréchet distance",
+                           "lite0 kernel distance"]  # fmt: skip
+    for title, values in whole.items():
+        for name, value in values.items():
+            assert parts[title][name] == pytest.approx(value, rel=1e-5)
+    both = [frechet_distance(Moments.of(vectors[0], "lite0"), Moments.of(one, "lite0")) for one in again]
+    assert whole["lite0 Fréchet distance"]["seeds"] == pytest.approx(both)
+    assert whole["squared error"]["mean"] == pytest.approx(float(by_pixels("error", sources, pictures).mean()))
 
 
 def test_pixels(pictures):
@@ -31,7 +71,9 @@ def test_measures_that_need_more_are_refused(pictures):
     with pytest.raises(InputError, match="unknown 'fidd'"):
         check_measures(["rank", "fidd"])
     with pytest.raises(InputError, match="clip features have no classes"):
-        of_sets("is", Features(torch.zeros(4, 2)), Features(torch.zeros(4, 2)), "clip", None)
+        RowMeasures(["is"], {"clip": source_features(["is"], "clip")}, 1).add(
+            0, 0, pictures, pictures, {"clip": Features(torch.zeros(8, 2))}
+        )
 
 
 def test_only_inceptions_numbers_are_called_fid():

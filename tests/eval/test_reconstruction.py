@@ -1,16 +1,25 @@
+import gc
+import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from vilex.cli.app import app
 from vilex.data.config import SourceConfig
+from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.eval.reconstruction import Reconstruction, evaluate_reconstruction, from_encoder, rows_of
+from vilex.eval.picture_store import PictureStore, picture_key
+from vilex.eval.reconstruction import evaluate_reconstruction
+from vilex.eval.rows import Reconstruction, from_encoder, rows_of
 from vilex.lexicon import VisualLexicon
 from vilex.pictures.load import square
+from vilex.t2i import load_t2i
 
 
 @pytest.fixture
@@ -42,10 +51,11 @@ def test_rows_measures_and_files(lexicon, settings, pictures):
     assert json.loads((settings.out / "results.json").read_text()) == results
     assert "| 4 tokens |" in (settings.out / "results.md").read_text()
     assert (settings.out / "curves.svg").read_text().count("<svg") == 1
-    source = Image.open(settings.out / "pictures" / "source" / "0" / "000003.png")
+    key = picture_key(pictures[3])
+    source = Image.open(settings.out / "pictures" / "source" / "0" / f"{key}.png")
     assert source.tobytes() == square(pictures[3], lexicon.t2i.image_size).tobytes()
-    caption = Image.open(settings.out / "pictures" / "caption" / "1" / "000003.png")
-    assert caption.size == source.size
+    (caption,) = (settings.out / "pictures" / "caption" / "1").glob(f"{key}-*.png")
+    assert Image.open(caption).size == source.size
 
 
 def test_an_interrupted_evaluation_goes_on_to_the_same_pictures(lexicon, settings, tmp_path):
@@ -64,6 +74,102 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_pictures(lexicon, setting
     evaluate_reconstruction(lexicon, second)
     assert pictures_in(second.out / "pictures") == whole
     assert all(path.stat().st_mtime_ns == at for path, at in done.items())
+
+
+def test_pictures_are_known_by_content_not_by_place(lexicon, settings, images):
+    before, _ = evaluate_reconstruction(lexicon, settings)
+    drawn = pictures_in(settings.out / "pictures")
+    first = Image.new("RGB", (40, 30), "red")
+    first.save(images / "!.png")
+    (images / "!.txt").write_text("a red sheet")
+    results, _ = evaluate_reconstruction(lexicon, settings)
+    assert results["images"] == 9
+    store = PictureStore.open(settings.out)
+    assert store.load("source", 0, 9)[0].tobytes() == square(first, lexicon.t2i.image_size).tobytes()
+    after = pictures_in(settings.out / "pictures")
+    assert drawn.items() <= after.items() and len(after) == len(drawn) * 9 // 8
+    (images / "!.png").unlink()
+    (images / "0.png").rename(images / "z.png")
+    (images / "0.txt").rename(images / "z.txt")
+    moved, _ = evaluate_reconstruction(lexicon, settings)
+    assert moved["images"] == 8 and pictures_in(settings.out / "pictures") == after
+    for row, values in before["rows"].items():
+        assert moved["rows"][row]["PSNR"]["mean"] == pytest.approx(values["PSNR"]["mean"])
+
+
+def test_another_caption_is_another_picture(lexicon, settings, images):
+    evaluate_reconstruction(lexicon, settings)
+    before = pictures_in(settings.out / "pictures")
+    (images / "3.txt").write_text("a dog")
+    evaluate_reconstruction(lexicon, settings)
+    new = pictures_in(settings.out / "pictures").keys() - before.keys()
+    assert {path.parts[0] for path in new} == {"caption"} and len(new) == 2  # a seed each
+
+
+def test_noise_is_the_pictures_own(lexicon, settings, images):
+    evaluate_reconstruction(lexicon, replace(settings, captions=(), counts=(4,)))
+    whole = pictures_in(settings.out / "pictures" / "4-tokens")
+    one = replace(settings, captions=(), counts=(4,), out=settings.out.with_name("one"), batch_size=1)
+    for i in range(7):
+        (images / f"{i}.png").unlink()
+    evaluate_reconstruction(lexicon, one)
+    alone = pictures_in(one.out / "pictures" / "4-tokens")
+    assert len(alone) == 2
+    for path, content in alone.items():
+        a, b = (np.asarray(Image.open(io.BytesIO(one)), dtype=int) for one in (content, whole[path]))
+        assert np.abs(a - b).max() <= 1
+
+
+def test_pictures_in_memory_do_not_grow_with_the_data(lexicon, settings, monkeypatch):
+    most, real = [], PictureStore.read
+
+    def counted(self, row, seed, keys):
+        most.append(sum(isinstance(one, Image.Image) for one in gc.get_objects()))
+        return real(self, row, seed, keys)
+
+    monkeypatch.setattr("vilex.eval.reconstruction.GRID_ROWS", 1)
+    every = ("distance", "rank", "error", "kid")
+    settings = replace(settings, features=("lite0",), measures=every, captions=(), seeds=(0,), batch_size=2)
+    evaluate_reconstruction(lexicon, settings)
+    gc.collect()
+    ground = sum(isinstance(one, Image.Image) for one in gc.get_objects())
+    monkeypatch.setattr(PictureStore, "read", counted)
+    evaluate_reconstruction(lexicon, settings)
+    assert len(most) > 20 and max(most) - ground <= 3 * settings.batch_size  # of 8 sources and 24 drawn
+
+
+def test_several_evaluations_at_once_in_one_folder(lexicon, settings, model_folder):
+    """Four at once, begun together; all end well, with the same numbers."""
+    settings = replace(settings, captions=(), seeds=(0,))
+    with ThreadPoolExecutor(4) as pool:
+        lexicons = [VisualLexicon.from_pretrained(model_folder, t2i=None) for _ in range(4)]
+        found = list(pool.map(lambda one: evaluate_reconstruction(one, settings)[0], lexicons))
+    assert all(one == found[0] for one in found)
+    assert json.loads((settings.out / "results.json").read_text()) == found[0]
+    assert not list(settings.out.rglob("*.tmp"))
+
+
+def test_a_damaged_folder_is_named(lexicon, settings):
+    settings.out.mkdir()
+    (settings.out / "settings.json").write_text('{"cfg": 3.0, "st')
+    with pytest.raises(InputError, match=r"settings\.json: cannot be read"):
+        evaluate_reconstruction(lexicon, settings)
+
+
+def test_encoders_without_a_file_do_not_share_pictures(settings, sd_folder, model_folder):
+    encoders = [ViLexEncoder.from_pretrained(model_folder) for _ in range(2)]
+    with torch.no_grad():
+        encoders[1].pooler.queries.add_(1)
+    first, second = (VisualLexicon(one, load_t2i(sd_folder[1])) for one in encoders)
+    evaluate_reconstruction(first, settings)
+    with pytest.raises(InputError, match="holds pictures of encoder_sha256"):
+        evaluate_reconstruction(second, settings)
+
+
+def test_rows_of_one_folder_are_refused(lexicon, settings):
+    same = rows_of(lexicon, settings)["4 tokens"]
+    with pytest.raises(InputError, match="two of them have the same folder"):
+        evaluate_reconstruction(lexicon, settings, {"4-tokens": same})
 
 
 def test_other_settings_do_not_mix(lexicon, settings):

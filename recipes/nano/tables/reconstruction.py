@@ -6,7 +6,8 @@ from typing import Any
 from recipes.nano.baselines import MODEL, baseline_encoder
 from recipes.nano.presets import Preset
 from vilex.data.config import SourceConfig
-from vilex.eval.reconstruction import Reconstruction, Row, evaluate_reconstruction, from_encoder
+from vilex.eval.reconstruction import evaluate_reconstruction
+from vilex.eval.rows import Reconstruction, Row, from_encoder
 from vilex.lexicon import VisualLexicon
 
 SETS = ("held-out", "unseen")

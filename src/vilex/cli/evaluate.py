@@ -63,7 +63,8 @@ def reconstruction(
     """Pictures to tokens and back: how close do 1, 4, 16, 75 tokens come, and how close a caption?"""
     with needs("eval"):
         from vilex.data.config import SourceConfig
-        from vilex.eval.reconstruction import Reconstruction, evaluate_reconstruction
+        from vilex.eval.reconstruction import evaluate_reconstruction
+        from vilex.eval.rows import Reconstruction
         from vilex.eval.tables import to_markdown
 
     lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)

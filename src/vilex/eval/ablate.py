@@ -21,8 +21,11 @@ from typing import Any
 
 from vilex.data.config import SourceConfig
 from vilex.errors import InputError
-from vilex.eval.reconstruction import Reconstruction, evaluate_reconstruction
+from vilex.eval.picture_store import folder_name
+from vilex.eval.reconstruction import evaluate_reconstruction
+from vilex.eval.rows import Reconstruction
 from vilex.lexicon import VisualLexicon
+from vilex.paths import write_text
 from vilex.train.config import TrainConfig
 from vilex.train.loop import train
 from vilex.train.toml import load_toml
@@ -30,7 +33,7 @@ from vilex.train.toml import load_toml
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """What every variant's encoder is measured by; see `vilex.eval.reconstruction.Reconstruction`."""
+    """What every variant's encoder is measured by; see `vilex.eval.rows.Reconstruction`."""
 
     data: str = ""
     images: int = 64
@@ -79,7 +82,7 @@ def run_ablation(grid: Ablation, out: Path, device: str = "cpu", quiet: bool = F
             for measure, value in values.items()
         }
     results = {"grid": {"train": grid.train, "set": list(grid.set)}, "rows": rows}
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
     return results
 
 
@@ -101,4 +104,5 @@ def evaluate(measure: MeasureConfig, encoder: Path, num_tokens: int, out: Path, 
 
 
 def folder_of(out: Path, name: str) -> Path:
-    return out / name.replace(" ", "-").replace("/", "-")
+    """Where a variant's run and evaluation lie."""
+    return out / folder_name(name)

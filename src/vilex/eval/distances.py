@@ -40,6 +40,10 @@ class Moments:
         vectors = vectors.double()
         return cls(features, len(vectors), vectors.sum(0), vectors.T @ vectors)
 
+    def __add__(self, other: "Moments") -> "Moments":
+        """Of both sets together; their features are the same extractor's."""
+        return Moments(self.features, self.count + other.count, self.total + other.total, self.outer + other.outer)
+
     def save(self, path: Path, metadata: dict[str, str]) -> None:
         save_file(
             {"total": self.total, "outer": self.outer},
@@ -72,7 +76,7 @@ def frechet_distance(reference: Moments, drawn: Moments) -> float:
             f"Fréchet distance on {drawn.features}: at least {needed} images needed, got {fewest}; "
             "give more, or measure kid, which small sets can bear"
         )
-    metric = FrechetInceptionDistance(feature=_Given(len(drawn.total))).set_dtype(torch.float64)
+    metric = FrechetInceptionDistance(feature=_GivenFeatures(len(drawn.total))).set_dtype(torch.float64)
     for kind, moments in (("real", reference), ("fake", drawn)):
         setattr(metric, f"{kind}_features_sum", moments.total)
         setattr(metric, f"{kind}_features_cov_sum", moments.outer)
@@ -97,7 +101,7 @@ def kernel_distance(reference: Tensor, drawn: Tensor, seed: int = 0) -> tuple[fl
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that all features are held in memory
         torch.manual_seed(seed)
-        metric = KernelInceptionDistance(feature=_Given(drawn.shape[1]), subsets=SUBSETS, subset_size=size)
+        metric = KernelInceptionDistance(feature=_GivenFeatures(drawn.shape[1]), subsets=SUBSETS, subset_size=size)
         metric.update(reference, real=True)
         metric.update(drawn, real=False)
         mean, deviation = metric.compute()
@@ -115,13 +119,13 @@ def inception_score(logits: Tensor, seed: int = 0) -> tuple[float, float]:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)  # the metric shuffles before it splits
-        metric = InceptionScore(feature=_Given(logits.shape[1]), splits=SPLITS)
+        metric = InceptionScore(feature=_GivenFeatures(logits.shape[1]), splits=SPLITS)
         metric.update(logits)
         mean, deviation = metric.compute()
     return float(mean), float(deviation)
 
 
-class _Given(nn.Module):
+class _GivenFeatures(nn.Module):
     """In the place of torchmetrics' network: features were extracted before."""
 
     def __init__(self, num_features: int):

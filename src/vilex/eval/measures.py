@@ -11,7 +11,7 @@ kid        kernel distance of features; KID on Inception features
 is         Inception Score of the logits that go with the features
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,37 +45,123 @@ def check_measures(names: Sequence[str]) -> None:
             raise InputError(f"measures: unknown '{name}'; there are {', '.join(ALL)}")
 
 
-def measure_row(
-    measures: Sequence[str],
-    sources: list[Image.Image],
-    seen: dict[str, Features],
-    drawn: list[list[Image.Image]],
-    again: dict[str, list[Features]],
-    reference: Moments | None,
-) -> dict[str, dict[str, Any]]:
-    """All measures of one row.
+class SetFeatures:
+    """What measures must know of the features of one set of pictures, added up a batch at a time.
+
+    Moments for `fid`; the features themselves only where another measure needs them.
+
+    Attributes:
+        name: the extractor's.
+    """
+
+    def __init__(self, name: str, moments: bool, vectors: bool, logits: bool):
+        self.name = name
+        self.moments: Moments | None = None
+        self._keeps = moments, vectors, logits
+        self._vectors: list[Tensor] = []
+        self._logits: list[Tensor] = []
+
+    def add(self, features: Features) -> None:
+        """Raises InputError where logits are asked for and the network has none."""
+        moments, vectors, logits = self._keeps
+        if moments:
+            own = Moments.of(features.vectors, self.name)
+            self.moments = own if self.moments is None else self.moments + own
+        if vectors:
+            self._vectors.append(features.vectors)
+        if logits:
+            if features.logits is None:
+                raise InputError(f"measures: is: {self.name} features have no classes; use lite0 or inception")
+            self._logits.append(features.logits)
+
+    @property
+    def vectors(self) -> Tensor:
+        """[N, D]; one tensor however often it is asked for."""
+        self._vectors = [torch.cat(self._vectors)]
+        return self._vectors[0]
+
+    @property
+    def logits(self) -> Tensor:
+        """[N, classes]."""
+        return torch.cat(self._logits)
+
+
+def source_features(measures: Sequence[str], name: str) -> SetFeatures:
+    """What a row is compared with; to be filled with the sources' features."""
+    asked = set(measures)
+    return SetFeatures(name, "fid" in asked, bool(asked & {*BY_FEATURES, "kid"}), logits=False)
+
+
+class RowMeasures:
+    """All measures of one row, added up a batch of pictures at a time.
 
     Args:
-        seen: the sources' features by extractor. drawn, again: pictures and their features, by seed.
+        measures: see `ALL`. sources: features of all sources, by extractor.
+        seeds: how many times every picture was drawn. reference: what `fid` compares with; the sources, if None.
     """
-    found = {}
-    for measure in measures:
-        if measure in BY_PIXELS:
-            found[title_of(measure)] = interval(np.stack([by_pixels(measure, sources, one) for one in drawn]))
-        for name, features in again.items():
-            if measure in BY_FEATURES:
-                values = np.stack([by_features(measure, seen[name], one) for one in features])
-                found[title_of(measure, name)] = interval(values)
-            elif measure in OF_SETS:
-                values = [of_sets(measure, seen[name], one, name, reference) for one in features]
-                found[title_of(measure, name)] = spread(values)
-    return found
+
+    def __init__(
+        self, measures: Sequence[str], sources: Mapping[str, SetFeatures], seeds: int, reference: Moments | None = None
+    ):
+        self.measures, self.sources, self.reference = measures, sources, reference
+        self._each: list[dict[str, list[np.ndarray]]] = [{} for _ in range(seeds)]
+        asked = set(measures)
+        self._sets = [
+            {name: SetFeatures(name, "fid" in asked, "kid" in asked, "is" in asked) for name in sources}
+            for _ in range(seeds)
+        ]
+
+    def add(
+        self,
+        seed: int,
+        start: int,
+        sources: list[Image.Image],
+        drawn: list[Image.Image],
+        features: Mapping[str, Features],
+    ) -> None:
+        """B pictures.
+
+        Args:
+            seed: which of the drawings. start: place of the first of these pictures among all sources.
+            sources, drawn: B pictures each; features: of the drawn ones, by extractor.
+        """
+        each = self._each[seed]
+        for measure in self.measures:
+            if measure in BY_PIXELS:
+                each.setdefault(title_of(measure), []).append(by_pixels(measure, sources, drawn))
+            for name, own in features.items():
+                if measure in BY_FEATURES:
+                    values = by_features(measure, self.sources[name].vectors, own.vectors, start)
+                    each.setdefault(title_of(measure, name), []).append(values)
+        for name, own in features.items():
+            self._sets[seed][name].add(own)
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Every measure's mean, interval and means by seed.
+
+        Raises:
+            InputError: too few pictures for a measure of sets.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for measure in self.measures:
+            for title in [title_of(measure, name) for name in ("", *self.sources)]:
+                if title in self._each[0]:
+                    found[title] = interval(np.stack([np.concatenate(each[title]) for each in self._each]))
+            if measure in OF_SETS:
+                for name, source in self.sources.items():
+                    values = [of_sets(measure, source, drawn[name], self.reference) for drawn in self._sets]
+                    found[title_of(measure, name)] = spread(values)
+        return found
 
 
-def by_features(measure: str, source: Features, drawn: Features) -> np.ndarray:
-    """`distance` or `rank` of each picture, [N]."""
-    similarity = F.normalize(drawn.vectors, dim=1) @ F.normalize(source.vectors, dim=1).T
-    own = similarity.diagonal()
+def by_features(measure: str, sources: Tensor, drawn: Tensor, start: int = 0) -> np.ndarray:
+    """`distance` or `rank` of pictures, [B].
+
+    Args:
+        sources: [N, D] of all sources. drawn: [B, D] of pictures of the sources from `start` on.
+    """
+    similarity = F.normalize(drawn, dim=1) @ F.normalize(sources, dim=1).T
+    own = similarity[torch.arange(len(drawn)), torch.arange(start, start + len(drawn))]
     if measure == "distance":
         return (1 - own).numpy()
     return 1 + (similarity > own[:, None]).sum(1).numpy()
@@ -92,20 +178,21 @@ def by_pixels(measure: str, source: list[Image.Image], drawn: list[Image.Image])
     return error.numpy() if measure == "error" else (-10 * error.clamp_min(1e-10).log10()).numpy()
 
 
-def of_sets(measure: str, source: Features, drawn: Features, name: str, reference: Moments | None) -> float:
+def of_sets(measure: str, source: SetFeatures, drawn: SetFeatures, reference: Moments | None) -> float:
     """`fid`, `kid` or `is` of all pictures together.
 
     Args:
-        name: the extractor's. reference: what `fid` compares with; the sources, if None.
+        reference: what `fid` compares with; the sources, if None.
     Raises:
-        InputError: too few pictures, or features without logits.
+        InputError: too few pictures.
     """
     if measure == "fid":
-        return frechet_distance(reference or Moments.of(source.vectors, name), Moments.of(drawn.vectors, name))
+        compared = reference or source.moments
+        if compared is None or drawn.moments is None:
+            raise InputError("measures: fid: no pictures")
+        return frechet_distance(compared, drawn.moments)
     if measure == "kid":
         return kernel_distance(source.vectors, drawn.vectors)[0]
-    if drawn.logits is None:
-        raise InputError(f"measures: is: {name} features have no classes; use lite0 or inception")
     return inception_score(drawn.logits)[0]
 
 

@@ -7,100 +7,45 @@ reference, and of the very same square the encoder sees its own size. Rows are w
     N tokens       from its first N tokens
     auto-encoder   the frozen model's own auto-encoder there and back: nothing can come closer
 
-Picture i of seed s begins from the same noise in every row. One pass over the data draws what is missing, so
-an interrupted evaluation goes on; then everything is measured and written to results.json and results.md.
+A picture of seed s begins from the same noise in every row. Pictures are known by their content, not by their
+place: one pass over the data draws what is missing, so an interrupted evaluation goes on, and data that grew or
+moved about is drawn where it is new; then everything is measured, a batch at a time, and written to results.json
+and results.md.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
-from vilex.data.config import SourceConfig
 from vilex.data.example import Example
 from vilex.data.reading import read_all
 from vilex.data.sources import Indexed, open_source
 from vilex.data.streamed import Stream
 from vilex.errors import InputError
 from vilex.eval.distances import Moments
-from vilex.eval.features import features_of, load_extractor
-from vilex.eval.measures import check_measures, measure_row
-from vilex.eval.picture_store import SOURCES, PictureStore, identity_of
+from vilex.eval.features import Extractor, features_of, load_extractor
+from vilex.eval.measures import RowMeasures, SetFeatures, check_measures, source_features
+from vilex.eval.picture_store import (
+    SOURCES,
+    PictureStore,
+    folder_name,
+    identity_of,
+    noise_seed,
+    picture_key,
+)
+from vilex.eval.rows import ExampleBatch, Reconstruction, Row, rows_of
 from vilex.eval.tables import to_markdown, write_curves
-from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
+from vilex.paths import replacing, write_text
 from vilex.pictures.grid import grid
 from vilex.pictures.load import square
-from vilex.pictures.pixels import to_images, to_pixels
-from vilex.tokens import counted
 
 GRID_ROWS = 10
-AUTOENCODER = "auto-encoder"
 
 
-@dataclass(frozen=True)
-class Reconstruction:
-    """What to evaluate, and how.
-
-    Attributes:
-        source: the pictures; see `SourceConfig.path`. images: only the first so many.
-        counts: numbers of tokens, a row each.
-        captions: titles of the rows drawn from each picture's first, second, ... caption.
-        seeds: of the noise; every row is drawn once for each.
-        features: extractors by name, see `vilex.eval.features`. measures: see `vilex.eval.measures`.
-        reference: statistics that `fid` compares with instead of the sources'.
-    """
-
-    source: SourceConfig
-    out: Path
-    images: int | None = None
-    counts: tuple[int, ...] = (1, 4, 16, 75)
-    captions: tuple[str, ...] = ("caption",)
-    seeds: tuple[int, ...] = (0,)
-    features: tuple[str, ...] = ("lite0",)
-    measures: tuple[str, ...] = ("distance", "rank", "error", "psnr", "ssim", "kid")
-    reference: Path | None = None
-    cfg: float = 3.0
-    steps: int = 20
-    scheduler: str = "dpm++"
-    batch_size: int = 16
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Examples with their numbers in the evaluation, their tokens [B, n, d] and the seeds of their noise."""
-
-    numbers: list[int]
-    examples: list[Example]
-    tokens: Tensor
-    seeds: list[int]
-
-
-Drawer = Callable[[Batch], list[Image.Image]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A way to draw pictures again.
-
-    Attributes:
-        made_by: a hash of what draws, where it is another model than the one evaluated: pictures of another
-            hash are never taken for this row's.
-    """
-
-    draw: Drawer
-    made_by: str = ""
-
-    def place(self, title: str) -> str:
-        """The row's folder of pictures."""
-        return f"{title} {self.made_by[:8]}".strip()
+Keys = dict[str, list[str]]  # by a row's place, each picture's key in the data's order
 
 
 def evaluate_reconstruction(
@@ -126,74 +71,67 @@ def evaluate_reconstruction(
     rows = {**rows_of(lexicon, settings), **(more or {})}
     identity = {"data": settings.source.path, "pixels": lexicon.t2i.image_size, **identity_of(lexicon, settings)}
     store = PictureStore(settings.out, identity)
-    count, refused = draw_all(lexicon, settings, source, rows, store, on_picture)
-    sources = store.load(SOURCES, 0, count)
-    seen = {name: features_of(sources, extractor) for name, extractor in extractors.items()}
+    keys, refused = draw_all(lexicon, settings, source, rows, store, on_picture)
+    places = {title: row.place(title) for title, row in rows.items()}
+    seen = measure_sources(settings, store, keys, extractors)
     results: dict[str, Any] = {
-        "images": count,
+        "images": len(keys[SOURCES]),
         "refused": len(refused),
         "seeds": list(settings.seeds),
         "settings": identity,
-        "rows": {},
+        "rows": {
+            title: measure_row(settings, store, keys, place, extractors, seen, reference)
+            for title, place in places.items()
+        },
     }
-    shown = [sources[:GRID_ROWS]]
-    for title, row in rows.items():
-        drawn = [store.load(row.place(title), seed, count) for seed in settings.seeds]
-        shown.append(drawn[0][:GRID_ROWS])
-        again = {name: [features_of(one, extractor) for one in drawn] for name, extractor in extractors.items()}
-        results["rows"][title] = measure_row(settings.measures, sources, seen, drawn, again, reference)
-    grid([list(line) for line in zip(*shown, strict=True)], [SOURCES, *rows]).save(settings.out / "grid.png")
-    (settings.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    (settings.out / "results.md").write_text(to_markdown(results["rows"]))
-    write_curves(results["rows"], settings.out / "curves.svg")
+    write_results(settings, store, keys, places, results)
     return results, refused
 
 
-def rows_of(lexicon: VisualLexicon, settings: Reconstruction) -> dict[str, Row]:
-    """The protocol's own rows, by title."""
-    how = _sampling(settings)
-
-    def from_caption(which: int) -> Drawer:
-        return lambda batch: lexicon.generate(
-            [_caption(example, which) for example in batch.examples], seed=batch.seeds, **how
-        )
-
-    @torch.inference_mode()
-    def through_autoencoder(batch: Batch) -> list[Image.Image]:
-        size = lexicon.t2i.image_size
-        pixels = torch.stack([to_pixels(square(example.image, size)) for example in batch.examples])
-        return to_images(lexicon.t2i.decode(lexicon.t2i.encode(pixels.to(lexicon.t2i.device))))
-
-    rows = {title: Row(from_caption(i)) for i, title in enumerate(settings.captions)}
-    rows |= {counted(count): Row(_from_tokens(lexicon, settings, count)) for count in settings.counts}
-    return {**rows, AUTOENCODER: Row(through_autoencoder)}
+def measure_sources(
+    settings: Reconstruction, store: PictureStore, keys: Keys, extractors: dict[str, Extractor]
+) -> dict[str, SetFeatures]:
+    """The sources' features by extractor, a batch of pictures in memory at a time."""
+    seen = {name: source_features(settings.measures, extractor.name) for name, extractor in extractors.items()}
+    for batch in _batches(keys[SOURCES], settings.batch_size) if extractors else ():
+        pictures = store.read(SOURCES, 0, keys[SOURCES][batch])
+        for name, extractor in extractors.items():
+            seen[name].add(features_of(pictures, extractor))
+    return seen
 
 
-def from_encoder(lexicon: VisualLexicon, settings: Reconstruction, count: int) -> Row:
-    """A further row: from `count` tokens of another encoder, with its own frozen model."""
-    draw = _from_tokens(lexicon, settings, count)
+def measure_row(
+    settings: Reconstruction,
+    store: PictureStore,
+    keys: Keys,
+    place: str,
+    extractors: dict[str, Extractor],
+    seen: dict[str, SetFeatures],
+    reference: Moments | None,
+) -> dict[str, dict[str, Any]]:
+    """All measures of the row in `place`, a batch of pictures in memory at a time; see `RowMeasures`."""
+    measured = RowMeasures(settings.measures, seen, len(settings.seeds), reference)
+    for which, seed in enumerate(settings.seeds):
+        for batch in _batches(keys[SOURCES], settings.batch_size):
+            sources = store.read(SOURCES, 0, keys[SOURCES][batch])
+            drawn = store.read(place, seed, keys[place][batch])
+            features = {name: features_of(drawn, extractor) for name, extractor in extractors.items()}
+            measured.add(which, batch.start, sources, drawn, features)
+    return measured.results()
 
-    def encode_and_draw(batch: Batch) -> list[Image.Image]:
-        return draw(replace(batch, tokens=lexicon.encode([example.image for example in batch.examples])))
 
-    return Row(encode_and_draw, made_by=lexicon.encoder_sha256 or "")
-
-
-def _from_tokens(lexicon: VisualLexicon, settings: Reconstruction, count: int) -> Drawer:
-    def draw(batch: Batch) -> list[Image.Image]:
-        named = {f"image{i}": one[:count] for i, one in enumerate(batch.tokens)}
-        return lexicon.generate([f"<{name}>" for name in named], named, seed=batch.seeds, **_sampling(settings))
-
-    return draw
-
-
-def _sampling(settings: Reconstruction) -> dict[str, Any]:
-    return {
-        "guidance": Guidance(settings.cfg),
-        "steps": settings.steps,
-        "scheduler": settings.scheduler,
-        "batch_size": settings.batch_size,
-    }
+def write_results(
+    settings: Reconstruction, store: PictureStore, keys: Keys, places: dict[str, str], results: dict[str, Any]
+) -> None:
+    """Write results.json, results.md, grid.png and curves.svg, each whole or not at all."""
+    columns = [(SOURCES, 0), *((place, settings.seeds[0]) for place in places.values())]
+    shown = [store.read(place, seed, keys[place][:GRID_ROWS]) for place, seed in columns]
+    with replacing(settings.out / "grid.png") as aside:
+        grid([list(line) for line in zip(*shown, strict=True)], [SOURCES, *places]).save(aside, "PNG")
+    write_text(settings.out / "results.json", json.dumps(results, indent=2) + "\n")
+    write_text(settings.out / "results.md", to_markdown(results["rows"]))
+    with replacing(settings.out / "curves.svg") as aside:
+        write_curves(results["rows"], aside)
 
 
 def draw_all(
@@ -203,34 +141,58 @@ def draw_all(
     rows: dict[str, Row],
     store: PictureStore,
     on_picture: Callable[[int, int], None] | None = None,
-) -> tuple[int, list[str]]:
-    """Draw every missing picture in one pass over the source; returns how many examples there are, and refusals."""
+) -> tuple[Keys, list[str]]:
+    """Draw every missing picture in one pass over the source; returns every picture's keys, and refusals.
+
+    Raises:
+        InputError: no picture can be read, a row has no words for one, or two rows would share a folder.
+    """
+    places = {row.place(title): row for title, row in rows.items()}
+    if len({folder_name(place) for place in (SOURCES, *places)}) <= len(rows):
+        raise InputError(f"rows: {', '.join(places)}: two of them have the same folder; give each its own title")
     refused: list[str] = []
-    size, count = lexicon.t2i.image_size, 0
+    keys: Keys = {place: [] for place in (SOURCES, *places)}
     examples = islice(read_all(source, refused), settings.images)
     while part := list(islice(examples, settings.batch_size)):
-        numbers = list(range(count, count + len(part)))
-        count += len(part)
-        if not store.has(SOURCES, 0, numbers):
-            store.save(SOURCES, 0, numbers, [square(example.image, size) for example in part])
-        places = {row.place(title): row for title, row in rows.items()}
-        missing = [(place, seed) for place in places for seed in settings.seeds if not store.has(place, seed, numbers)]
-        if missing:
-            batch = Batch(numbers, part, lexicon.encode([example.image for example in part]), [])
-        for place, seed in missing:
-            seeds = [int(np.random.SeedSequence((seed, number)).generate_state(1)[0]) for number in numbers]
-            store.save(place, seed, numbers, places[place].draw(replace(batch, seeds=seeds)))
+        own = [picture_key(example.image) for example in part]
+        named = {place: [row.key(*pair) for pair in zip(part, own, strict=True)] for place, row in places.items()}
+        _draw_batch(lexicon, settings, part, own, named, places, store)
+        for place, some in ((SOURCES, own), *named.items()):
+            keys[place] += some
         if on_picture:
-            on_picture(count, settings.images or count + 1)
-    if not count:
+            on_picture(len(keys[SOURCES]), _expected(settings, source, len(keys[SOURCES])))
+    if not keys[SOURCES]:
         raise InputError(f"{settings.source.path}: no readable image; " + "; ".join(refused[:3]))
-    return count, refused
+    store.keep_order(keys)
+    return keys, refused
 
 
-def _caption(example: Example, which: int) -> str:
-    if which >= len(example.captions):
-        raise InputError(
-            f"{example.name}: {len(example.captions)} captions, at least {which + 1} expected; "
-            "evaluate without captions, or add them"
-        )
-    return example.captions[which]
+def _draw_batch(
+    lexicon: VisualLexicon,
+    settings: Reconstruction,
+    part: list[Example],
+    own: list[str],
+    named: Keys,
+    places: dict[str, Row],
+    store: PictureStore,
+) -> None:
+    """Draw and save what the store lacks of some examples; own: their keys, named: their keys in each row."""
+    if not store.has(SOURCES, 0, own):
+        store.save(SOURCES, 0, own, [square(example.image, lexicon.t2i.image_size) for example in part])
+    missing = [(place, seed) for place in places for seed in settings.seeds if not store.has(place, seed, named[place])]
+    if not missing:
+        return
+    batch = ExampleBatch(part, lexicon.encode([example.image for example in part]), [])
+    for place, seed in missing:
+        seeds = [noise_seed(key, seed) for key in own]
+        store.save(place, seed, named[place], places[place].draw(replace(batch, seeds=seeds)))
+
+
+def _expected(settings: Reconstruction, source: Indexed | Stream, count: int) -> int:
+    """How many pictures there will be, as far as that is known after `count` of them."""
+    known = len(source) if isinstance(source, Indexed) else count + 1
+    return min(known, settings.images or known)
+
+
+def _batches(keys: Sequence[str], size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, len(keys), size))

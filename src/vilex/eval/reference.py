@@ -1,7 +1,6 @@
 """Statistics of a reference set, made once and kept: what a Fréchet distance compares with."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ from vilex.data.sources import open_source
 from vilex.errors import InputError
 from vilex.eval.distances import Moments
 from vilex.eval.features import features_of, load_extractor
+from vilex.paths import replacing
 from vilex.pictures.load import square
 
 BATCH = 64
@@ -39,19 +39,19 @@ def write_reference(
     extractor = load_extractor(features, device)
     refused: list[str] = []
     examples = islice(read_all(open_source(source), refused), images)
-    count, total, outer, digest = 0, 0.0, 0.0, hashlib.sha256()
+    moments: Moments | None = None
+    digest = hashlib.sha256()
     while part := list(islice(examples, BATCH)):
         pictures = [square(example.image, size) for example in part]
         for picture in pictures:
             digest.update(picture.tobytes())
-        moments = Moments.of(features_of(pictures, extractor).vectors, extractor.name)
-        count, total, outer = count + moments.count, total + moments.total, outer + moments.outer
+        own = Moments.of(features_of(pictures, extractor).vectors, extractor.name)
+        moments = own if moments is None else moments + own
         if on_picture:
-            on_picture(count, images or count + 1)
-    if not count:
+            on_picture(moments.count, images or moments.count + 1)
+    if moments is None:
         raise InputError(f"{source.path}: no readable image; " + "; ".join(refused[:3]))
     about = {"size": str(size), "data": source.path, "pictures_sha256": digest.hexdigest()}
-    aside = out.with_suffix(f".{os.getpid()}.tmp")
-    Moments(extractor.name, count, total, outer).save(aside, about)
-    os.replace(aside, out)
-    return {"features": extractor.name, "count": count, **about}, refused
+    with replacing(out) as aside:
+        moments.save(aside, about)
+    return {"features": extractor.name, "count": moments.count, **about}, refused

@@ -43,7 +43,7 @@ def write_curves(rows: Rows, path: Path) -> None:
         axes.set_xlabel("tokens", fontsize=8)
         axes.tick_params(labelsize=8)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def write_trade(rows: Rows, path: Path) -> None:
@@ -64,7 +64,7 @@ def write_trade(rows: Rows, path: Path) -> None:
         axes.set_xlabel(prompt, fontsize=8)
         axes.set_ylabel(title, fontsize=8)
         axes.tick_params(labelsize=8)
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def _tokens(row: str) -> int:

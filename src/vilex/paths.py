@@ -1,0 +1,48 @@
+"""Names that come from data made safe as names of files, and files that are whole or not there."""
+
+import hashlib
+import os
+import re
+import threading
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LONGEST = 100  # bytes of UTF-8; file systems take 255
+_UNSAFE = re.compile(r"[^\w ,.+()=@-]|^[.\s-]+|[.\s]+$")
+_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # Windows gives these names to no file
+
+
+def file_name(text: str) -> str:
+    """A text of any origin as the name of one file or folder: never a path, never empty, never hidden.
+
+    A plain name stays as it is. Any other keeps what can be kept and ends in a hash of the whole, so that two
+    different texts do not share a name.
+    """
+    kept = _UNSAFE.sub("_", unicodedata.normalize("NFC", text)).encode()[:LONGEST].decode(errors="ignore")
+    if text and kept == text and not _DEVICE.fullmatch(text):
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{kept}-{digest}" if kept else digest
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`, which takes its place when all went well: others see the old or the new, whole.
+
+    Its folder is made. Several processes and threads may write the same file at once; the last one stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.stem[:LONGEST]}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8, whole or not at all; see `replacing`."""
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
