@@ -1,6 +1,14 @@
-"""Make vilex-nano from data to weights: `python -m recipes.nano STAGE... --preset cpu --data DIR --out DIR`."""
+"""Make vilex-nano from data to weights: `python -m recipes.nano STAGE... --preset cpu --data DIR --out DIR`.
+
+A run takes a day of two cores. It can be stopped or killed at any moment; the same command goes on. In the
+background, out of other work's way, with its log in a file:
+
+    setsid nohup python -m recipes.nano --skip-finished --data DIR --out DIR niceness=10 > run.log 2>&1 &
+"""
 
 import argparse
+import os
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +24,7 @@ from recipes.nano.report import write_report
 from recipes.nano.t2i import train_t2i
 from recipes.nano.tower import train_tower
 from recipes.nano.vilex import train_vilex
+from vilex.errors import InputError
 from vilex.train.toml import load_toml
 
 STAGES = {
@@ -41,7 +50,7 @@ RESULTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="*", default=list(STAGES), help=f"any of {', '.join(STAGES)}; all by default")
     parser.add_argument("--preset", default="cpu", help="cpu, gpu, smoke, or the path of a TOML file")
     parser.add_argument("--data", type=Path, required=True, help="folder of the Parquet tables")
@@ -55,10 +64,12 @@ def main() -> None:
         path = Path(__file__).parent / f"{path}.toml"
     preset = load_toml(Preset, path, overrides)
     torch.set_num_threads(preset.threads)
+    os.nice(preset.niceness)
     for stage in stages:
-        started = time.time()
         if stage not in STAGES:
             parser.error(f"unknown stage '{stage}'; stages are {', '.join(STAGES)}")
+    for stage in stages:
+        started = time.time()
         if arguments.skip_finished and stage in RESULTS and (arguments.out / RESULTS[stage]).is_file():
             continue
         STAGES[stage](preset, arguments)
@@ -66,4 +77,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

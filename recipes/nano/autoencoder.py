@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer
+from recipes.nano.precision import normalise_in_float32
 from recipes.nano.presets import AutoencoderPreset, Preset
 from recipes.nano.scenes import SIZE
 from vilex.pictures.grid import grid
@@ -61,6 +62,7 @@ def train_autoencoder(preset: Preset, out: Path) -> None:
     some = pixels[:: max(1, len(pixels) // 4096)]
     torch.manual_seed(preset.seed)
     vae = new_autoencoder(settings).to(preset.device, memory_format=torch.channels_last)
+    normalise_in_float32(vae)
     components = PatchComponents(some, settings.latent_channels).to(preset.device)
     trainer = Trainer("autoencoder", vae, settings, preset, out, seed=preset.seed)
     linear = int(settings.linear_share * trainer.steps)
@@ -115,9 +117,10 @@ def shaken(z: Tensor, most: float, generator: torch.Generator) -> Tensor:
 
 
 def moved(z: Tensor, x: Tensor, settings: AutoencoderPreset, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """For a share of the batches, codes and pictures mirrored, turned and scaled alike (EQ-VAE, arXiv 2502.09509).
+    """For a share of the batches, codes and pictures mirrored and made smaller alike (EQ-VAE, arXiv 2502.09509).
 
-    A code whose mirror image means the mirror image has less to it that a denoiser must learn.
+    A small code that means the small picture has less to it that a denoiser must learn. Scenes stand upright, so
+    nothing is turned.
 
     Returns:
         z: [B, c, h, w], x: [B, 3, H, W]; smaller where scaled.
@@ -126,8 +129,6 @@ def moved(z: Tensor, x: Tensor, settings: AutoencoderPreset, generator: torch.Ge
         return z, x
     if torch.rand((), generator=generator) < 0.5:
         z, x = z.flip(3), x.flip(3)
-    turns = int(torch.randint(0, 4, (), generator=generator))
-    z, x = z.rot90(turns, (2, 3)), x.rot90(turns, (2, 3))
     side = int(torch.randint(z.shape[-1] // 2, z.shape[-1] + 1, (), generator=generator))
     if side < z.shape[-1]:
         z = F.interpolate(z, (side, side), mode="bilinear", antialias=True)

@@ -6,6 +6,7 @@
     held-out.parquet   scenes of the concepts to draw well in drawings that no stage ever sees, and
                        photographs of Tiny-ImageNet's validation set
     unseen.parquet     scenes of other concepts in drawings that no stage ever sees
+    photos.parquet     photographs, images alone, which the tower learns to see as its teacher does
 
 Columns: `image` (PNG), `captions` (list: name, sentence, dense sentence), `mosaic` (colour words, coarse to
 fine), `concepts`, `styles`.
@@ -31,7 +32,7 @@ from PIL import Image
 from rich.progress import track
 
 from recipes.nano.captions import captions_of
-from recipes.nano.photos import photo_rows
+from recipes.nano.photos import bare_photos, photo_rows
 from recipes.nano.presets import DataPreset, Preset
 from recipes.nano.rows import table_row
 from recipes.nano.scenes import Scene, random_scene
@@ -93,6 +94,10 @@ def compose(preset: Preset, data: Path, out: Path) -> None:
         own = [pyarrow.parquet.read_table(part.path) for part in parts if part.kind.table == table]
         extra = [pa.Table.from_pylist(photos[table])] if photos.get(table) else []
         _write(pa.concat_tables([*own, *extra]), out / f"{table}.parquet")
+    if preset.data.tower_photos:
+        tables, more = sorted(data.glob("tiny-imagenet-train-*.parquet")), data / "flickr8k-500.parquet"
+        rows = bare_photos(tables, preset.data.tower_photos, more if more.is_file() else None)
+        _write(pa.Table.from_pylist(list(rows)), out / "photos.parquet")
     for part in parts:
         part.path.unlink()
     folder.rmdir()

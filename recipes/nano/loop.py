@@ -173,6 +173,7 @@ class Trainer:
         tensors |= {f"optimizer/{key}": value for key, value in self.optimizer.state().items()}
         plain = {
             "step": self.done,
+            "steps": self.steps,
             "seconds": self.elapsed,
             "precision": self.precision,
             "settings": self.settings,
@@ -189,7 +190,7 @@ class Trainer:
         if self.state.is_file():
             with safe_open(self.state, "pt") as file:
                 plain = json.loads(file.metadata()["json"])
-                self._refuse_other_settings(plain["settings"])
+                self._refuse_other_run(plain)
                 parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
                 for key in file.keys():  # noqa: SIM118  (a file, no dictionary)
                     part, name = key.split("/", 1)
@@ -208,15 +209,16 @@ class Trainer:
         """Seconds of training, of all its parts together."""
         return self.seconds + time.monotonic() - self.clock
 
-    def _refuse_other_settings(self, before: dict[str, Any]) -> None:
-        """The number of images may grow while the rate still stays; all else would be another run."""
+    def _refuse_other_run(self, before: dict[str, Any]) -> None:
+        """The number of steps may change while the rate still stays; all else would be another run."""
+        remedy = "remove the file to begin the stage anew, or give the same settings"
         for key, value in self.settings.items():
-            if before.get(key) == value:
-                continue
-            raise SystemExit(
-                f"{self.state}: belongs to a run with {key} = {before.get(key)!r}, not {value!r}; "
-                "remove the file to begin the stage anew, or give the same settings"
-            )
+            if before["settings"].get(key) != value:
+                raise SystemExit(f"{self.state}: belongs to a run with {key} = {before['settings'].get(key)!r}, not {value!r}; {remedy}")
+        falls = (1 - COOLDOWN) * min(self.steps, before["steps"])
+        if before["steps"] != self.steps and before["step"] > falls:
+            images = before["steps"] * self.batch
+            raise SystemExit(f"{self.state}: belongs to a run of {images:,} images, and its rate has begun to fall; {remedy}")
 
     def _write(self) -> None:
         row = {name: round(float(total) / self.summed, 5) for name, total in self.sums.items()}

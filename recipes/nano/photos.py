@@ -1,11 +1,12 @@
-"""Tiny-ImageNet photographs with truthful captions: class, size and place (research use only)."""
+"""Photographs (research use only): Tiny-ImageNet's with truthful captions, and others' for the tower's eyes alone."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
-from PIL import Image
+from PIL import Image, ImageOps
 
 from recipes.nano.rows import table_row
 from recipes.nano.scenes import SIZE
@@ -28,6 +29,23 @@ def photo_rows(tables: list[Path], count: int, rng: np.random.Generator) -> list
                 )
             )
     return rows
+
+
+def bare_photos(tables: list[Path], count: int, more: Path | None = None) -> Iterator[dict[str, bytes]]:
+    """The first `count` photographs of some tables and all of one more, as PNG of 64 x 64 pixels, their middle square."""
+    for table in tables:
+        images = pyarrow.parquet.read_table(table, columns=["image"])["image"].slice(0, count)
+        count -= len(images)
+        yield from ({"image": _square(cell.as_py())} for cell in images)
+    if more is not None:
+        yield from ({"image": _square(cell.as_py())} for cell in pyarrow.parquet.read_table(more, columns=["image"])["image"])
+
+
+def _square(content: bytes) -> bytes:
+    picture = ImageOps.fit(Image.open(io.BytesIO(content)).convert("RGB"), (SIZE, SIZE), Image.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def photo_captions(photo: dict, rng: np.random.Generator) -> list[str]:

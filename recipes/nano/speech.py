@@ -14,7 +14,7 @@ from recipes.nano.presets import TextToImagePreset
 from recipes.nano.tokenizer import POSITIONS
 
 ROOM = POSITIONS - 2  # beside [BOS] and [EOS]
-CHANCES = {2: (0.35, 0.65), 3: (0.25, 0.35, 0.4)}  # of name, sentence and dense sentence, where a row has as many
+NAME_SHARE = 0.4  # of the captions that are not dense; the others are sentences
 BLENDS = (1, 2, 4, 8)  # vectors that a blended caption is said in
 
 
@@ -69,7 +69,10 @@ class CaptionBank:
         if chance < self.settings.empty_share:
             return np.array([], dtype=np.int16)
         captions = self.captions[place]
-        caption = captions[rng.choice(len(captions), p=CHANCES[len(captions)])]
+        if len(captions) > 2 and rng.random() < self.settings.dense_share:
+            caption = captions[2]
+        else:
+            caption = captions[0 if rng.random() < NAME_SHARE else 1]
         if chance > self.settings.empty_share + self.settings.mosaic_share:
             return caption
         mosaic = self.mosaics[place, : self._mosaic_length(rng)]

@@ -29,7 +29,7 @@ from recipes.nano.speech import CaptionBank, read
 from recipes.nano.terms import SCHEDULE, Terms
 from recipes.nano.tokenizer import POSITIONS, learn_tokenizer
 from recipes.nano.words import train_words
-from vilex.hub.folder import fingerprint
+from vilex.hub.folder import file_hash
 from vilex.pictures.grid import grid
 
 RASTER_NOISE = 0.6  # of the noise levels are left out while words learn their places
@@ -96,10 +96,10 @@ def train_t2i(preset: Preset, out: Path) -> None:
 
 def latents_of(vae: AutoencoderKL, table: Path, device: str, out: Path) -> Tensor:
     """The table's latents, [N, c, 8, 8] in half precision, made once for each auto-encoder and table."""
-    path = out / "state" / f"latents-{table.stem}-{fingerprint(out / 'vae')[:12]}.safetensors"
+    path = out / "state" / f"latents-{table.stem}-{file_hash(out / 'vae' / 'diffusion_pytorch_model.safetensors')[:12]}.safetensors"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"latents": encode_all(vae, read_pixels(table), device)}, path.with_suffix(".tmp"))
+        save_file({"latents": encode_all(vae, read_pixels(table), device).contiguous()}, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
     return load_file(path)["latents"]
 

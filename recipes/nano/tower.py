@@ -6,6 +6,7 @@ EfficientNet-Lite2, trained on ImageNet, sees in the scenes: at each of 8 x 8 pl
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,11 @@ from recipes.nano.teacher import POOLED, WIDTH, cached_features
 def train_tower(preset: Preset, out: Path) -> None:
     """Train on the scenes and photographs; save a SiglipVisionModel to `out`/tower."""
     settings = preset.tower
-    pixels = read_pixels(out / "scenes.parquet")
-    maps, pooled = (cached_features(out / "scenes.parquet", out, pooled=which) for which in (False, True))
+    tables = [path for path in (out / "scenes.parquet", out / "photos.parquet") if path.is_file()]
+    pixels = np.concatenate([read_pixels(table) for table in tables])
+    maps, pooled = (
+        torch.cat([cached_features(table, out, pooled=which) for table in tables]) for which in (False, True)
+    )
     scale = pooled[:: max(1, len(pooled) // 4096)].float().std(0).mean()
     torch.manual_seed(preset.seed)
     tower = new_tower(settings, size=pixels.shape[1])

@@ -1,0 +1,156 @@
+"""The recipe's training loop: what a step draws follows from its number, and a killed stage ends as an undisturbed one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from recipes.nano.loop import COOLDOWN, Step, Trainer
+from recipes.nano.precision import choose_precision
+from recipes.nano.presets import Preset
+
+ROOT = Path(__file__).parents[2]
+PRESET = Preset(precision="fp32", save_minutes=0.0, threads=1)
+
+
+@dataclass(frozen=True)
+class Settings:
+    images: int = 240
+    batch: int = 4
+    lr: float = 1e-2
+    optimizer: str = "adamw"
+
+
+def new_model() -> nn.Module:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(2, 8, 3), nn.SiLU(), nn.Flatten(), nn.Linear(8 * 4, 3))
+    return layers.to(memory_format=torch.channels_last)
+
+
+def train(out: Path, settings: Settings, stop_after: int | None = None, pause: float = 0.0) -> nn.Module:
+    """A small stage; `stop_after`: leave it without a word after so many steps."""
+    model = new_model()
+    trainer = Trainer("toy", model, settings, PRESET, out, warmup=5, seed=3)
+    for step in trainer:
+        if stop_after is not None and step.number >= stop_after:
+            break
+        time.sleep(pause)
+        x = torch.randn(settings.batch, 2, 4, 4, generator=step.generator) + step.rows(10).view(-1, 1, 1, 1)
+        trainer.update(model(x).square().mean() + step.rng.random() * model[3].weight.sum())
+    else:
+        trainer.use_average()
+    return model
+
+
+def test_rows_are_each_seen_once_an_epoch_in_another_order():
+    rows = torch.cat([Step(number, 4, seed=1).rows(10) for number in range(5)]).view(2, 10)
+    assert [sorted(epoch.tolist()) for epoch in rows] == [list(range(10))] * 2
+    assert rows[0].tolist() != rows[1].tolist()
+    assert torch.equal(Step(3, 4, seed=1).rows(10), rows.flatten()[12:16])
+
+
+def test_a_steps_noise_follows_from_its_number_alone():
+    a, b = (torch.randn(5, generator=Step(7, 4, seed=1).generator) for _ in range(2))
+    assert torch.equal(a, b)
+    others = Step(8, 4, seed=1), Step(7, 4, seed=2)
+    assert not any(torch.equal(a, torch.randn(5, generator=step.generator)) for step in others)
+
+
+@pytest.mark.parametrize("rule", ["adamw", "muon"])
+def test_a_stage_that_was_left_goes_on_to_the_same_weights(tmp_path, rule):
+    settings = Settings(optimizer=rule)
+    whole = train(tmp_path / "whole", settings)
+    for stop in (7, 8, 31):
+        train(tmp_path / "parted", settings, stop_after=stop)
+    parted = train(tmp_path / "parted", settings)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parted.parameters(), strict=True))
+    logs = [(tmp_path / name / "logs" / "toy.jsonl").read_text().splitlines() for name in ("whole", "parted")]
+    assert [json.loads(row)["step"] for row in logs[0]] == [json.loads(row)["step"] for row in logs[1]]
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from safetensors.torch import save_file
+from tests.recipes.test_loop import Settings, train
+out = Path(sys.argv[1])
+model = train(out, Settings(), pause=0.02)
+save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, out / "end.safetensors")
+"""
+
+
+def test_kills_at_any_moment_change_nothing(tmp_path):
+    """SIGKILL at three moments, among them perhaps the middle of a save; SIGTERM at one."""
+
+    def start(out: Path) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(out)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    state = tmp_path / "killed" / "state" / "toy.safetensors"
+    assert start(tmp_path / "whole").wait() == 0
+    for i, kind in enumerate((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)):
+        before = state.stat().st_mtime if state.exists() else 0
+        process = start(tmp_path / "killed")
+        while not (state.exists() and state.stat().st_mtime > before):
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.05 + 0.13 * i)
+        process.send_signal(kind)
+        assert process.wait() == (-9 if kind == signal.SIGKILL else 1)
+    assert start(tmp_path / "killed").wait() == 0
+    ends = [load_file(tmp_path / name / "end.safetensors") for name in ("whole", "killed")]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_the_rate_ramps_up_stays_and_falls_to_zero(tmp_path):
+    trainer = Trainer("toy", new_model(), Settings(images=400), PRESET, tmp_path, warmup=10)
+    rates = [trainer.rate(step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[50] == rates[int(100 * (1 - COOLDOWN))] == 1
+    assert rates[90] == pytest.approx(0.5) and rates[100] == 0
+
+
+def test_a_state_of_other_settings_is_refused_and_a_longer_run_is_not(tmp_path):
+    train(tmp_path, Settings(), stop_after=10)
+    with pytest.raises(SystemExit, match=r"lr = 0.01, not 0.02; remove the file"):
+        train(tmp_path, Settings(lr=0.02))
+    longer = Trainer("toy", new_model(), replace(Settings(), images=480), PRESET, tmp_path)
+    assert longer.done == 10 and longer.steps == 120
+    train(tmp_path, Settings())
+    with pytest.raises(SystemExit, match="its rate has begun to fall"):
+        Trainer("toy", new_model(), replace(Settings(), images=480), PRESET, tmp_path)
+
+
+def test_the_average_is_lent_and_given_back(tmp_path):
+    model = new_model()
+    trainer = Trainer("toy", model, Settings(), PRESET, tmp_path)
+    for _ in trainer:
+        trainer.update(model(torch.ones(1, 2, 4, 4)).square().mean())
+    own = model[3].weight.clone()
+    with trainer.averaged():
+        assert not torch.equal(model[3].weight, own)
+    assert torch.equal(model[3].weight, own)
+
+
+def test_precision_is_what_is_faster_here():
+    a, b = torch.randn(512, 512), torch.randn(512, 512).bfloat16()
+
+    def seconds(x: torch.Tensor) -> float:
+        started = time.perf_counter()
+        for _ in range(20):
+            x @ x
+        return time.perf_counter() - started
+
+    ratio = min(seconds(a) for _ in range(3)) / min(seconds(b) for _ in range(3))
+    if ratio > 2 or ratio < 0.8:  # clear cases; between them either choice is right
+        assert choose_precision("cpu") == ("bf16" if ratio > 1 else "fp32")
