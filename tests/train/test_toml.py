@@ -47,9 +47,3 @@ def test_missing_file_and_sections(tmp_path):
         load_toml(TrainConfig, tmp_path / "none.toml")
     with pytest.raises(InputError, match=r"model\.base is missing"):
         TrainConfig().check()
-
-
-def test_the_papers_recipe_is_the_default():
-    optim = TrainConfig().optim
-    assert (optim.name, optim.tower_lr, optim.pooler_lr) == ("adafactor", 1e-5, 3e-4)
-    assert (optim.weight_decay, optim.warmup_steps, TrainConfig().run.steps) == (0.01, 10_000, 300_000)

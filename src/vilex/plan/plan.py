@@ -11,6 +11,7 @@ from vilex.plan.cost import count_step, time_step
 from vilex.t2i import shape_of
 from vilex.t2i.folder import DiffusersT2I
 from vilex.train.config import TrainConfig
+from vilex.train.consistency import settle
 from vilex.train.models import checkpoint_activations, encoder_shape
 from vilex.train.objective import tail_drop
 from vilex.train.optim import choose_trained
@@ -55,7 +56,9 @@ def make_plan(config: TrainConfig, processes: int = 1, measure: int = 0, device:
         InputError: a model's configuration cannot be had, or values do not fit together.
     """
     config.check()
-    t2i, encoder = _shapes(config)
+    t2i = shape_of(config.model.base, getattr(torch, config.model.frozen_dtype))
+    config = settle(config, t2i.width)
+    encoder = _trained_shape(config, t2i)
     micro, accumulate = _parts(config, processes)
     memory, flops = count_step(config, t2i, encoder, micro, processes)
     chances = (torch.arange(10_000) + 0.5) / 10_000
@@ -121,13 +124,12 @@ def advise(config: TrainConfig, processes: int) -> str:
     return "out of memory; what would help most: " + ", ".join(found or ["a smaller model"])
 
 
-def _shapes(config: TrainConfig) -> tuple[DiffusersT2I, ViLexEncoder]:
-    t2i = shape_of(config.model.base, getattr(torch, config.model.frozen_dtype))
+def _trained_shape(config: TrainConfig, t2i: DiffusersT2I) -> ViLexEncoder:
     encoder = encoder_shape(config, t2i)
     choose_trained(encoder, config.optim)
     if config.run.gradient_checkpointing:
         checkpoint_activations(t2i, encoder)
-    return t2i, encoder.train()
+    return encoder.train()
 
 
 def _parts(config: TrainConfig, processes: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from vilex.data.config import DataConfig
+from vilex.device import parse_device
 from vilex.errors import InputError
 from vilex.settings import DefaultFloat, DefaultInt, Names, Range, check
 
@@ -71,7 +72,7 @@ class RunConfig:
     # images a process takes at once; the rest of its part is accumulated
     micro_batch: Annotated[int, Range(0, 10**6, "0 takes all at once")] = 0
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    device: str = "auto"
+    device: str = "auto"  # the best there is; or cpu, cuda, cuda:1, mps
     parallel: Literal["ddp", "fsdp"] = "ddp"  # every process has the whole encoder, or a shard (FSDP2)
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False  # of the frozen denoiser and the tower: less memory, a third slower
@@ -97,6 +98,8 @@ class TrainConfig:
     def check(self) -> None:
         """Raise InputError for values out of their range, or that cannot work together; nothing is loaded."""
         check(self)
+        if self.run.device != "auto":
+            parse_device(self.run.device, "config: run.device")
         for problem in (*self._missing(), *self._contradictions()):
             raise InputError(f"config: {problem}")
 

@@ -76,7 +76,7 @@ def _absolute(value: str, names: Names, folder: Path) -> str:
     if names is Names.PICTURES:
         if "://" in value or value.startswith(("hf:", "pipe:")):
             return value
-        if glob.has_magic(value):
+        if glob.has_magic(value) or "{" in value:
             return os.path.join(glob.escape(str(folder)), value)
         return os.path.join(folder, value)
     return os.path.normpath(folder / value)
