@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint benchmarks results
+.PHONY: setup demo test lint benchmarks gpu results
 
 setup: $(VENV)/.done
 
@@ -18,10 +18,17 @@ test: setup
 	$(BIN)/python -m pytest
 
 lint: setup
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 benchmarks: setup
 	$(BIN)/python -m benchmarks
+
+# On a CUDA card: its tests, which skip elsewhere, then its numbers into docs/benchmarks.md.
+gpu: setup
+	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/python -m benchmarks.gpu
 
 # DATA: folder of the emoji table; OUT: for tables, baselines and pictures. Goes on where it stopped.
 DATA ?= data
