@@ -1,4 +1,5 @@
 import json
+from dataclasses import astuple, replace
 
 import pyarrow
 import pyarrow.parquet
@@ -9,10 +10,17 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 from typer.testing import CliRunner
 
 from benchmarks.words import clip_words
+from vilex.baselines.tuning import TuningSettings
 from vilex.cli.app import app
 from vilex.errors import InputError
+from vilex.eval import personalization
 from vilex.eval.dreambooth_data import read_prompts, read_subjects
 from vilex.eval.features import features_of, load_extractor
+from vilex.eval.personalization import encoded
+from vilex.eval.picture_store import text_key
+from vilex.eval.subject import SubjectSettings, evaluate_subjects, photo_features
+from vilex.guidance import Guidance
+from vilex.lexicon import VisualLexicon
 
 PROMPTS = """Classes
 
@@ -100,8 +108,12 @@ def test_rows_scores_and_files(benchmark, clip, model_folder):
     assert list(results["rows"]) == ["words alone", "2 tokens alone", "2 tokens, TFG 4"]
     assert set(results["rows"]["words alone"]) == {"clip subject", "clip prompt"}
     assert (out / "clock.png").is_file() and "<svg" in (out / "trade.svg").read_text()
-    drawn = sorted((out / "pictures" / "clock" / "2-tokens,-TFG-4" / "0").iterdir())
-    assert len(drawn) == 4  # two prompts, two pictures each
+    (clock, _) = read_subjects(benchmark / "subjects", {"clock": "clock", "rex": "dog"})
+    known, guidance = encoded("").key(clock), str(astuple(Guidance(3.0, 4.0)))
+    stems = [text_key(f"<subject:2> {text}", text, known, guidance) for text in ("a clock in the snow", "a red clock")]
+    folder = out / "pictures" / "clock" / "2-tokens,-TFG-4" / "0"
+    drawn = [folder / f"{stem}-{i}.png" for stem in stems for i in range(2)]
+    assert sorted(folder.iterdir()) == sorted(drawn)  # two prompts, two pictures each
     extractor = load_extractor(str(clip))
     seen = features_of([Image.open(path) for path in sorted((benchmark / "subjects" / "clock").iterdir())], extractor)
     again = features_of([Image.open(path).convert("RGB") for path in drawn], extractor)
@@ -121,3 +133,120 @@ def test_a_text_model_must_read(benchmark, model_folder, tower_folder):
     words += ["--model", str(model_folder), "--features", "lite0", "--text", "lite0", "-o", str(benchmark / "out")]
     said = CliRunner().invoke(app, words)
     assert isinstance(said.exception, InputError) and "reads no text" in str(said.exception)
+
+
+@pytest.fixture
+def settings(benchmark):
+    return SubjectSettings(
+        benchmark / "subjects", benchmark / "prompts.txt", benchmark / "out", subjects=1, counts=(2,), tfg=(4.0,),
+        per_prompt=2, features=("lite0",), text="", steps=2,
+    )  # fmt: skip
+
+
+def drawn_in(out):
+    """By row, the pictures' names and contents."""
+    found = {}
+    for path in sorted((out / "pictures").rglob("*.png")):
+        found.setdefault(path.parts[-3], {})[path.name] = path.read_bytes()
+    return found
+
+
+def test_other_prompts_are_other_pictures(benchmark, model_folder, settings):
+    lexicon = VisualLexicon.from_pretrained(model_folder)
+    evaluate_subjects(lexicon, settings)
+    before = drawn_in(settings.out)
+    (benchmark / "prompts.txt").write_text(PROMPTS.replace("in the snow", "on the beach"))
+    evaluate_subjects(lexicon, settings)
+    after = drawn_in(settings.out)
+    assert {row: len(after[row]) - len(before[row]) for row in before} == {
+        "words-alone": 2, "2-tokens,-TFG-4": 2, "2-tokens-alone": 2,
+    }  # fmt: skip
+    swapped = PROMPTS.replace("in the snow", "?").replace("'a red {0} {1}'", "'a {0} {1} in the snow'")
+    (benchmark / "prompts.txt").write_text(swapped.replace("'a {0} {1} ?'", "'a red {0} {1}'"))
+    evaluate_subjects(lexicon, settings)
+    assert drawn_in(settings.out) == after  # the same prompts in another order
+
+
+def test_another_first_photograph_is_encoded_and_the_words_stay(benchmark, model_folder, settings, pictures):
+    lexicon = VisualLexicon.from_pretrained(model_folder)
+    evaluate_subjects(lexicon, settings)
+    before = drawn_in(settings.out)
+    pictures[7].save(benchmark / "subjects" / "clock" / "!.png")
+    evaluate_subjects(lexicon, settings)
+    new = {row: after.keys() - before[row].keys() for row, after in drawn_in(settings.out).items()}
+    assert {row: len(keys) for row, keys in new.items()} == {
+        "words-alone": 0, "2-tokens,-TFG-4": 4, "2-tokens-alone": 4,
+    }  # fmt: skip
+
+
+def test_baselines_are_learned_once_for_the_same_photographs(benchmark, model_folder, settings, pictures, monkeypatch):
+    lexicon, quick = VisualLexicon.from_pretrained(model_folder), TuningSettings(steps=1, lr=1e-3, batch_size=1)
+    settings = replace(
+        settings, baselines=("textual-inversion",), counts=(), captions=1, per_prompt=1, inversion=quick,
+    )  # fmt: skip
+    evaluate_subjects(lexicon, settings)
+    monkeypatch.setattr(personalization, "invert", lambda *given: pytest.fail("learned again"))
+    evaluate_subjects(lexicon, replace(settings, captions=2))  # another prompt of what is known
+    with pytest.raises(pytest.fail.Exception, match="learned again"):
+        evaluate_subjects(lexicon, replace(settings, inversion=replace(quick, steps=2)))
+    pictures[7].save(benchmark / "subjects" / "clock" / "z.png")
+    with pytest.raises(pytest.fail.Exception, match="learned again"):
+        evaluate_subjects(lexicon, settings)
+
+
+def test_names_of_a_table_never_make_paths(benchmark, model_folder, settings):
+    image = (benchmark / "subjects" / "rex" / "03.png").read_bytes()
+    names = ["../../x", "/abs/olute", "a/b", "..", "rex"]
+    table = pyarrow.table({"image": [image] * 5, "subject": names, "class": ["dog"] * 5})
+    (benchmark / "in" / "side").mkdir(parents=True)
+    pyarrow.parquet.write_table(table, benchmark / "in" / "table.parquet")
+    out = benchmark / "in" / "side" / "out"
+    before = {path for path in benchmark.rglob("*") if out not in path.parents and path != out}
+    settings = replace(settings, photos=benchmark / "in" / "table.parquet", out=out, subjects=None, per_prompt=1)
+    results = evaluate_subjects(VisualLexicon.from_pretrained(model_folder), settings)
+    assert results["subjects"] == names and len(list(out.glob("*.png"))) == 5
+    assert len(list((out / "pictures").iterdir())) == len(list((out / "learned").iterdir())) == 5
+    assert {path for path in benchmark.rglob("*") if out not in path.parents and path != out} == before
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("subject", None, "row 1: expected a subject and a class"),
+        ("class", " ", "row 1: expected a subject and a class"),
+        ("class", "cat", "'rex' is a cat here and a dog before"),
+        ("image", None, "row 1: no image bytes"),
+        ("image", b"no picture", "row 1"),
+    ],
+)
+def test_rows_that_cannot_be_subjects_are_named(benchmark, column, value, said):
+    image = (benchmark / "subjects" / "rex" / "03.png").read_bytes()
+    columns = {"image": [image] * 2, "subject": ["rex"] * 2, "class": ["dog"] * 2}
+    columns[column] = [columns[column][0], value]
+    pyarrow.parquet.write_table(pyarrow.table(columns), benchmark / "table.parquet")
+    with pytest.raises(InputError, match=said):
+        read_subjects(benchmark / "table.parquet", {})
+
+
+def test_a_table_opens_no_file_elsewhere(benchmark):
+    image = pyarrow.array([{"bytes": None, "path": str(benchmark / "subjects" / "rex" / "03.png")}])
+    pyarrow.parquet.write_table(
+        pyarrow.table({"image": image, "subject": ["rex"], "class": ["dog"]}), benchmark / "table.parquet"
+    )
+    with pytest.raises(InputError, match="no image bytes"):
+        read_subjects(benchmark / "table.parquet", {})
+
+
+def test_photographs_of_any_size_are_looked_at(benchmark, pictures):
+    pictures[0].resize((60, 40)).save(benchmark / "subjects" / "clock" / "wide.png")
+    clock, _ = read_subjects(benchmark / "subjects", {"clock": "clock", "rex": "dog"})
+    seen = photo_features(clock, load_extractor("lite0"))
+    assert seen.shape == (4, 1280) and torch.allclose(seen.norm(dim=1), torch.ones(4))
+    together = features_of(clock.photos, load_extractor("lite0")).vectors
+    assert together.shape == (4, 1280)
+
+
+def test_prompts_take_nothing_but_their_two_places(benchmark):
+    hostile = PROMPTS.replace("'a red {0} {1}'", "'a {0.__class__} {2} {0} {1}'")
+    (benchmark / "prompts.txt").write_text(hostile)
+    assert read_prompts(benchmark / "prompts.txt").captions("clock")[1] == "a {0.__class__} {2} clock"

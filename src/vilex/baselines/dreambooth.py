@@ -14,12 +14,15 @@ import diffusers
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from vilex.baselines.tuning import TuningSettings, draw_batch, latents_of, optimise
+from vilex.errors import InputError
 from vilex.extras import needs
 from vilex.lexicon import VisualLexicon
+from vilex.paths import replacing
 from vilex.prompt import parse
 from vilex.t2i.folder import DiffusersT2I
 from vilex.train.denoising import DenoisingLoss
@@ -28,6 +31,7 @@ DEFAULTS = TuningSettings(steps=400, lr=1e-4)
 IDENTIFIER = "sks"  # a rare word, as in the paper
 LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 ADAPTER = "dreambooth"
+WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
 @contextmanager
@@ -91,7 +95,7 @@ def _learn(
 
 
 def save_adapter(t2i: DiffusersT2I, folder: Path) -> None:
-    """Write the low-rank weights as diffusers' `pytorch_lora_weights.safetensors`."""
+    """Write the low-rank weights as diffusers' `pytorch_lora_weights.safetensors`, whole or not at all."""
     from diffusers.utils import convert_state_dict_to_diffusers
 
     with needs("baselines"):
@@ -99,11 +103,31 @@ def save_adapter(t2i: DiffusersT2I, folder: Path) -> None:
 
     layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(t2i.network, adapter_name=ADAPTER))
     pipeline = getattr(diffusers, t2i.pipelines[0], StableDiffusionPipeline)
-    pipeline.save_lora_weights(folder, **{f"{t2i.denoiser}_lora_layers": layers}, safe_serialization=True)
+    with replacing(folder / WEIGHTS) as aside:
+        pipeline.save_lora_weights(
+            aside.parent, **{f"{t2i.denoiser}_lora_layers": layers}, weight_name=aside.name, safe_serialization=True
+        )
 
 
 def load_adapter(t2i: DiffusersT2I, folder: Path) -> None:
-    """Put saved low-rank weights back into the denoiser; the same picture again."""
-    t2i.network.load_lora_adapter(
-        load_file(folder / "pytorch_lora_weights.safetensors"), prefix=t2i.denoiser, adapter_name=ADAPTER
-    )
+    """Put saved low-rank weights back into the denoiser; the same picture again.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    path = folder / WEIGHTS
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: no readable weights ({error}); remove it and tune again") from None
+    t2i.network.load_lora_adapter(weights, prefix=t2i.denoiser, adapter_name=ADAPTER)
+
+
+@contextmanager
+def adapted(t2i: DiffusersT2I, folder: Path) -> Iterator[None]:
+    """The denoiser with saved low-rank weights inside, and itself again afterwards; raises as `load_adapter`."""
+    load_adapter(t2i, folder)
+    try:
+        yield
+    finally:
+        t2i.network.unload_lora()

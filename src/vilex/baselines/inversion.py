@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vilex.baselines.tuning import TuningSettings, draw_batch, latents_of, optimise
+from vilex.paths import replacing
 from vilex.prompt import parse
 from vilex.t2i.folder import DiffusersT2I
 from vilex.train.denoising import DenoisingLoss
@@ -54,4 +55,5 @@ def invert(
 
 def save_word(path: Path, word: Tensor, name: str = "<subject>") -> None:
     """Write tokens [vectors, d] as diffusers' textual inversion: one tensor, named as the word in prompts."""
-    save_file({name: word.contiguous().cpu()}, path)
+    with replacing(path) as aside:
+        save_file({name: word.contiguous().cpu()}, aside)

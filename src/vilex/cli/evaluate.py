@@ -130,8 +130,8 @@ def subject(
         inversion=replace(inversion.DEFAULTS, steps=inversion_steps),
         dreambooth=replace(dreambooth.DEFAULTS, steps=dreambooth_steps),
     )  # fmt: skip
-    with progress_bar("drawing", quiet or as_json) as on_picture:
-        results = evaluate_subjects(lexicon, settings, on_picture)
+    with progress_bar("drawing", quiet or as_json) as on_row:
+        results = evaluate_subjects(lexicon, settings, on_row)
     text_summary = f"{to_markdown(results['rows'])}\n{len(results['subjects'])} subject(s) -> {out}"
     print_summary({"folder": str(out), **results}, text_summary, quiet, as_json)
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from vilex.data.example import decode_image
 from vilex.errors import InputError
+from vilex.eval.picture_store import picture_key
 from vilex.extras import needs
 from vilex.pictures.load import EXTENSIONS, load_image
 
@@ -25,12 +26,38 @@ _PROMPT = re.compile(r"""['"](.*\{0\}.*\{1\}.*)['"]\.format""")
 
 
 @dataclass(frozen=True)
+class Photo:
+    """A photograph that is read when it is asked for.
+
+    Attributes:
+        content: its file, or its bytes. name: stands in errors. key: of its pixels, see `picture_key`.
+    """
+
+    content: Path | bytes
+    name: str
+    key: str
+
+    @classmethod
+    def checked(cls, content: Path | bytes, name: str) -> "Photo":
+        """Raises InputError, once and before any work, if it cannot be read."""
+        return cls(content, name, picture_key(_read(content, name)))
+
+    def load(self) -> Image.Image:
+        return _read(self.content, self.name)
+
+
+@dataclass(frozen=True)
 class Subject:
     """A name, its class noun, and photographs of it."""
 
     name: str
     noun: str
-    photos: list[Image.Image]
+    files: tuple[Photo, ...]
+
+    @property
+    def photos(self) -> list[Image.Image]:
+        """All photographs, read anew: those of one subject at a time fit into memory."""
+        return [file.load() for file in self.files]
 
 
 @dataclass(frozen=True)
@@ -48,7 +75,8 @@ class Prompts:
     def fill(self, noun: str, identifier: str, word: str) -> list[str]:
         """A class's prompts with what stands for the identifier and for the class in them."""
         templates = self.live if noun in LIVE else self.things
-        return [" ".join(template.format(identifier, word).split()) for template in templates]
+        filled = [template.replace("{0}", identifier).replace("{1}", word) for template in templates]
+        return [" ".join(text.split()) for text in filled]
 
 
 def read_prompts(path: Path) -> Prompts:
@@ -85,10 +113,11 @@ def read_subjects(path: Path, classes: dict[str, str]) -> list[Subject]:
 def _from_folders(path: Path, classes: dict[str, str]) -> list[Subject]:
     subjects = []
     for folder in sorted(entry for entry in path.glob("*") if entry.is_dir()):
-        photos = [load_image(file) for file in sorted(folder.iterdir()) if file.suffix.lower() in EXTENSIONS]
-        if photos and folder.name not in classes:
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
+        if files and folder.name not in classes:
             raise InputError(f"{folder}: the prompts file has no class for '{folder.name}'; add a line to it")
-        if photos:
+        if files:
+            photos = tuple(Photo.checked(file, str(file)) for file in files)
             subjects.append(Subject(folder.name, classes[folder.name], photos))
     return subjects
 
@@ -98,8 +127,21 @@ def _from_table(path: Path) -> list[Subject]:
         rows = pyarrow.parquet.read_table(path, columns=["image", "subject", "class"]).to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path}: {error}; expected a Parquet table with image, subject and class") from None
-    subjects: dict[str, Subject] = {}
+    nouns: dict[str, str] = {}
+    photos: dict[str, list[Photo]] = {}
     for i, row in enumerate(rows):
-        subject = subjects.setdefault(row["subject"], Subject(row["subject"], row["class"], []))
-        subject.photos.append(decode_image(row["image"], f"{path} row {i}"))
-    return list(subjects.values())
+        where, name, noun = f"{path} row {i}", row["subject"], row["class"]
+        if not (isinstance(name, str) and name.strip() and isinstance(noun, str) and noun.strip()):
+            raise InputError(f"{where}: expected a subject and a class as texts, got {name!r} and {noun!r}")
+        if nouns.setdefault(name, noun) != noun:
+            raise InputError(f"{where}: '{name}' is a {noun} here and a {nouns[name]} before; give it one class")
+        image = row["image"]
+        content = image.get("bytes") if isinstance(image, dict) else image
+        if not isinstance(content, bytes):
+            raise InputError(f"{where}: no image bytes; write the photographs themselves into the table")
+        photos.setdefault(name, []).append(Photo.checked(content, where))
+    return [Subject(name, nouns[name], tuple(files)) for name, files in photos.items()]
+
+
+def _read(content: Path | bytes, name: str) -> Image.Image:
+    return load_image(content) if isinstance(content, Path) else decode_image(content, name)

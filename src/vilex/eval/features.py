@@ -20,6 +20,7 @@ from vilex.errors import InputError
 from vilex.extras import needs
 from vilex.hub.folder import check_safetensors, resolve
 from vilex.hub.loading import quiet_loading
+from vilex.pictures.load import square
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Features:
 
 
 class Extractor(Protocol):
-    """A network that turns pictures of one size into features; `name` stands in tables."""
+    """A network that turns pictures of any size into features; `name` stands in tables."""
 
     name: str
 
@@ -77,7 +78,7 @@ class Lite0:
         self.std = torch.tensor([0.229, 0.224, 0.225], device=device).view(3, 1, 1)
 
     def __call__(self, pictures: list[Image.Image]) -> Features:
-        x = to_bytes(pictures).to(self.mean.device).float() / 255
+        x = to_bytes(pictures, self.size).to(self.mean.device).float() / 255
         x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True)
         vectors = self.network.extract_features((x - self.mean) / self.std).mean((2, 3))
         return Features(vectors.cpu(), self.network._fc(vectors).cpu())
@@ -91,6 +92,7 @@ class Inception:
     """
 
     name = "inception"
+    size = 299
 
     def __init__(self, device: str | torch.device = "cpu"):
         with needs("inception"):
@@ -103,7 +105,7 @@ class Inception:
         self.device = device
 
     def __call__(self, pictures: list[Image.Image]) -> Features:
-        vectors, logits = self.network(to_bytes(pictures).to(self.device))
+        vectors, logits = self.network(to_bytes(pictures, self.size).to(self.device))
         return Features(vectors.cpu(), logits.cpu())
 
 
@@ -145,6 +147,12 @@ class HubModel:
         return Features(vectors.cpu())
 
 
-def to_bytes(pictures: list[Image.Image]) -> Tensor:
-    """PIL pictures of one size as uint8, [N, 3, H, W]."""
+def to_bytes(pictures: list[Image.Image], size: int = 0) -> Tensor:
+    """PIL pictures as uint8, [N, 3, H, W].
+
+    Args:
+        size: pixels a side; pictures that are no squares of one size are first made so. Without it they must be.
+    """
+    if size and {picture.size for picture in pictures} != {(pictures[0].width,) * 2}:
+        pictures = [square(picture, size) for picture in pictures]
     return torch.from_numpy(np.stack([np.array(picture.convert("RGB")) for picture in pictures])).permute(0, 3, 1, 2)
