@@ -220,7 +220,7 @@ class DiffusersT2I:
         """Set a sampler's timesteps as the family's own pipeline does."""
         even = self.even_sigmas and type(scheduler).__name__.startswith("FlowMatchEuler")
         how = {"sigmas": np.linspace(1.0, 1 / steps, steps)} if even else {"num_inference_steps": steps}
-        set_steps(scheduler, self.image_positions, device=self.device, **how)
+        set_steps(scheduler, self.scheduler_config, self.image_positions, device=self.device, **how)
 
     def shifted(self, level: Tensor) -> Tensor:
         """A flow model's share of noise for a share of its levels, both [B] in 0..1."""

@@ -17,32 +17,12 @@ Levels, noise, x_t, target and loss are float32 whatever the frozen parts are: i
 Which target and which levels is for the model's scheduler configuration to say.
 """
 
-import inspect
-from collections.abc import Mapping
-from typing import Any
-
-import diffusers
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor
 
 from vilex.errors import InputError
 from vilex.t2i.base import Condition, FrozenT2I
-
-LEVELS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
-FLOW_LEVELS = ("num_train_timesteps", "shift", "flow_shift", "use_dynamic_shifting", "base_shift", "max_shift")
-FLOW_LEVELS += ("base_image_seq_len", "max_image_seq_len", "use_flow_sigmas")
-# Keys of a scheduler configuration that say how a sampler steps, not what the model was trained on.
-SAMPLING = {
-    "algorithm_type", "clip_sample", "clip_sample_range", "corrector_order", "disable_corrector",
-    "dynamic_thresholding_ratio", "eta", "euler_at_final", "final_sigmas_type", "interpolation_type",
-    "lambda_min_clipped", "lower_order_final", "original_inference_steps", "predict_x0", "predictor_order",
-    "sample_max_value", "scale_factors", "set_alpha_to_one", "shift_terminal", "sigma_max", "sigma_min",
-    "skip_prk_steps", "solver_order", "solver_p", "solver_type", "steps_offset", "stochastic_sampling",
-    "tau_func", "thresholding", "timestep_scaling", "timestep_spacing", "upscale_mode", "use_beta_sigmas",
-    "use_exponential_sigmas", "use_karras_sigmas", "use_lu_lambdas", "variance_type",
-}  # fmt: skip
-NEUTRAL = {"timestep_type": "discrete", "time_shift_type": "exponential"}
+from vilex.t2i.schedule import alpha_bars, check_levels, num_levels
 
 
 class DenoisingLoss:
@@ -63,10 +43,9 @@ class DenoisingLoss:
             raise InputError(f"base model: prediction type '{self.kind}' is not supported; use an eps, v or flow model")
         config = t2i.scheduler_config
         check_levels(config, self.kind)
-        self.levels: int = _with_defaults(config).get("num_train_timesteps", 1000)
+        self.levels = num_levels(config)
         if self.kind != "flow":
-            known = {key: value for key, value in _with_defaults(config).items() if key in LEVELS}
-            self.alpha_bar = DDPMScheduler(**known).alphas_cumprod.to(t2i.device, torch.float32)
+            self.alpha_bar = alpha_bars(config).to(t2i.device)
 
     def __call__(self, x0: Tensor, noise: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """x0, noise: [B, c, h, w], t: [B] -> [B] in float32, a mean over each image's values."""
@@ -112,28 +91,3 @@ class DenoisingLoss:
     def _alpha_bar(self, t: Tensor) -> Tensor:
         self.alpha_bar = self.alpha_bar.to(t.device)
         return self.alpha_bar[t]
-
-
-def check_levels(config: Mapping[str, Any], kind: str) -> None:
-    """Refuse a scheduler configuration with a key that could mean other noise levels than those trained on here.
-
-    Raises:
-        InputError: names the key.
-    """
-    known = {*LEVELS, *FLOW_LEVELS, *SAMPLING, "prediction_type"}
-    if kind != "flow":
-        known.remove("use_flow_sigmas")
-    for key, value in config.items():
-        if not key.startswith("_") and key not in known and value not in (None, False, NEUTRAL.get(key)):
-            raise InputError(
-                f"base model: scheduler_config.json: {key} = {value!r} is not supported in training; "
-                "use a base model whose noise levels are set by betas alone, or by a flow model's shift"
-            )
-
-
-def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A scheduler's configuration with what it leaves to its class, whose defaults differ (LCM's betas are its own)."""
-    kind = getattr(diffusers, str(config.get("_class_name")), DDPMScheduler)
-    parameters = inspect.signature(kind.__init__).parameters.values()
-    defaults = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
-    return {**defaults, **{key: value for key, value in config.items() if not key.startswith("_")}}
