@@ -1,5 +1,6 @@
 """`vilex train`: a run, or what it will take."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,10 @@ def train(
     plan: Annotated[bool, typer.Option("--plan", help="Print what the run will take, and stop.")] = False,
     processes: Annotated[int, typer.Option(min=1, help="Of the plan: devices that share each step.")] = 1,
     measure: Annotated[int, typer.Option(min=0, help="Of the plan: steps to time here, on random weights.")] = 2,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(help="A setting, as data.path, that may differ from the one the run began with; repeatable."),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -31,8 +36,8 @@ def train(
     with needs("train"):
         from vilex.train.loop import train as run
 
-    folder = run(settings, quiet)
-    if not quiet:
+    folder = run(settings, quiet, accept or ())
+    if not quiet and os.environ.get("RANK", "0") == "0":
         print(f"trained encoder -> {folder}")
 
 
@@ -44,8 +49,11 @@ def _plan(settings: Any, processes: int, measure: int, quiet: bool, as_json: boo
     with needs("train"):
         from vilex.plan.plan import describe, make_plan
 
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    device = automatic if settings.run.device == "auto" else settings.run.device
+    from vilex.device import check_device
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if settings.run.device != "auto":
+        device = str(check_device(settings.run.device, "run.device"))
     made = make_plan(settings, processes, measure, device)
     text = "\n".join(f"{title:>10}  {line}" for title, line in describe(made).items())
     print_summary({**asdict(made), "peak": made.peak}, text, quiet, as_json)

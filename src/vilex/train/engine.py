@@ -5,9 +5,11 @@ accelerate starts the processes and handles mixed precision and DDP; sharding is
 and no gradients of their weights exist.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -24,8 +26,8 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from vilex.device import check_device
 from vilex.encoder import ViLexEncoder
-from vilex.encoder.pooler import PoolerBlock
 from vilex.errors import InputError
 from vilex.train.config import RunConfig
 
@@ -39,6 +41,8 @@ class Engine:
     Attributes:
         rank, world: this process's number, and how many there are.
         device: this process's own.
+    Raises:
+        InputError: `run.device` is not here, or does not go with the other settings.
     """
 
     def __init__(self, run: RunConfig):
@@ -49,12 +53,8 @@ class Engine:
         self.sharded = run.parallel == "fsdp"
         if self.sharded and run.mixed_precision == "fp16":
             raise InputError("run.parallel: fsdp needs run.mixed_precision bf16 or no: fp16 scales losses by process")
-        AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
-        self.accelerator = Accelerator(
-            cpu=run.device == "cpu",
-            mixed_precision=run.mixed_precision,
-            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
-        )
+        with _named_device(run.device):
+            self.accelerator = _accelerator(run)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.device, self.precision = self.accelerator.device, PRECISION[run.mixed_precision]
 
@@ -75,9 +75,8 @@ class Engine:
         if self.world == 1:
             raise InputError("run.parallel: fsdp shards over several processes; start with torchrun, or use ddp")
         policy = MixedPrecisionPolicy(param_dtype=self.precision, cast_forward_inputs=False)
-        for module in list(encoder.modules()):
-            if _is_block(module):
-                fully_shard(module, mp_policy=policy)
+        for block in repeated_blocks(encoder):
+            fully_shard(block, mp_policy=policy)
         self.encoder = fully_shard(encoder, mp_policy=policy)
         return self.encoder
 
@@ -99,29 +98,32 @@ class Engine:
             with self.encoder.no_sync():
                 yield
 
-    def autocast(self):
+    def autocast(self) -> AbstractContextManager[None]:
         return self.accelerator.autocast() if self.precision else nullcontext()
 
     def backward(self, loss: Tensor) -> None:
         self.accelerator.backward(loss)
 
-    def clip(self, parameters: list[nn.Parameter], limit: float) -> float:
-        """Clip the gradients' norm over all processes; returns what it was."""
+    def clip(self, parameters: list[nn.Parameter], limit: float) -> Tensor:
+        """Clip the gradients' norm over all processes, unless the limit is 0; returns what it was, on the device."""
         if self._scaler:
-            self.accelerator.unscale_gradients()
-        norm = nn.utils.clip_grad_norm_(parameters, limit)
-        return float(whole(norm))
+            self._scaler.unscale_(self.optimizer)
+        return whole(nn.utils.clip_grad_norm_(parameters, limit or float("inf")))
 
     @property
     def skipped(self) -> bool:
         """Whether fp16's scaler found an overflow and left the last step out."""
         return bool(self._scaler and self.accelerator.optimizer_step_was_skipped)
 
-    def sum(self, values: list[float]) -> list[float]:
-        """Each number's sum over all processes."""
-        if self.world == 1:
-            return values
-        return self.accelerator.reduce(torch.tensor(values, device=self.device), "sum").tolist()
+    @property
+    def scales(self) -> bool:
+        """Whether losses are scaled (fp16): gradients may then overflow, and such a step is left out."""
+        return self._scaler is not None
+
+    def sum(self, values: Sequence[float | Tensor]) -> list[float]:
+        """Each number's sum over all processes. Of a step's work, this alone waits for the device."""
+        row = torch.stack([torch.as_tensor(value, dtype=torch.float32).to(self.device) for value in values])
+        return (self.accelerator.reduce(row, "sum") if self.world > 1 else row).tolist()
 
     def gather(self, value: Any) -> list[Any]:
         """One plain value of each process, in order, for all of them."""
@@ -174,6 +176,43 @@ def shard_like(tensor: Tensor, parameter: Tensor) -> Tensor:
     return tensor
 
 
-def _is_block(module: nn.Module) -> bool:
-    """A transformer block, the unit of sharding: the pooler's own, or a layer of any transformers tower."""
-    return isinstance(module, PoolerBlock) or type(module).__name__.endswith(("EncoderLayer", "Dinov2Layer"))
+def repeated_blocks(module: nn.Module) -> list[nn.Module]:
+    """The units of sharding: what repeats, as the layers of a tower or the blocks of a pooler, whatever their class.
+
+    Blocks are the members, two or more of one type, of a list of modules; blocks inside blocks are not parted.
+    """
+    members = list(module.children())
+    in_row = isinstance(module, nn.ModuleList | nn.Sequential) and len(members) > 1
+    if in_row and len({type(one) for one in members}) == 1 and any(members[0].parameters()):
+        return members
+    return [block for one in members for block in repeated_blocks(one)]
+
+
+def _accelerator(run: RunConfig) -> Accelerator:
+    # An earlier run in this process may have had another precision, or another device.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    replicas = DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
+    try:
+        return Accelerator(cpu=run.device == "cpu", mixed_precision=run.mixed_precision, kwargs_handlers=[replicas])
+    except ValueError as error:  # a precision that the device has not
+        raise InputError(f"run.mixed_precision: {str(error).splitlines()[0].rstrip('.')}; use bf16 or no") from None
+
+
+@contextmanager
+def _named_device(name: str) -> Iterator[None]:
+    """Let accelerate take the device that `run.device` names; of several processes, each takes its own of the kind.
+
+    Raises:
+        InputError: there is no such device here, or it is one device for several processes.
+    """
+    if name == "auto":
+        yield
+        return
+    device = check_device(name, "run.device")
+    if device.index is None or device.type == "cpu":
+        yield
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(f"run.device: {name} is one device for several processes; give {device.type} or auto")
+    with patch.dict(os.environ, ACCELERATE_TORCH_DEVICE=name):
+        yield

@@ -1,64 +1,96 @@
-"""What a run writes down: means to JSONL and the boards, pictures beside them."""
+"""What a run writes down: means to JSONL and the trackers, pictures beside them."""
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import torch
 from PIL import Image
+from torch import Tensor
 
-from vilex.train.trackers import Board
+from vilex.train.run_folder import writing
+from vilex.train.trackers import Tracker
+
+Sums = dict[str, tuple[float, float]]  # by name: sum and count
 
 
 class Log:
-    """Means since the last line, to `log.jsonl` and the boards; pictures to `samples/`.
+    """Means since the last line, to `log.jsonl` and the trackers; pictures to `samples/`.
 
-    Of several processes all add up values, but only the one with `write` touches files.
+    Of several processes all add up values, but only the one with `write` touches files. What is added stays a
+    tensor on its device until `sums` is asked for.
     """
 
-    def __init__(self, out: Path, step: int, write: bool = True, boards: tuple[Board, ...] = ()):
-        self.out, self.path, self.writes, self.boards = out, out / "log.jsonl", write, boards
+    def __init__(self, out: Path, step: int, write: bool = True, trackers: Sequence[Tracker] = ()):
+        self.out, self.path, self.writes, self.trackers = out, out / "log.jsonl", write, trackers
         if write:
-            out.mkdir(parents=True, exist_ok=True)
-            self._forget_after(step)
+            with writing(self.path):
+                out.mkdir(parents=True, exist_ok=True)
+                self._forget_after(step)
         self._reset()
 
-    def add(self, values: dict[str, float], images: int) -> None:
-        """One step's values. A value that not every step has is averaged over the steps that have it."""
+    def add(self, values: Mapping[str, float | Tensor], images: int) -> None:
+        """Add one step's values.
+
+        Args:
+            values: numbers, or sums and counts, [2], of which a step may have none. What is no number, as an
+                overflown gradient's norm, is left out.
+            images: how many images the step had.
+        """
         for name, value in values.items():
-            total, count = self.sums.get(name, (0.0, 0))
-            self.sums[name] = total + value, count + 1
+            value = torch.as_tensor(value)
+            if value.ndim == 0:
+                there = value.isfinite()
+                value = torch.stack([torch.where(there, value, 0).float(), there.float()])
+            self.added[name] = self.added[name] + value if name in self.added else value
         self.images += images
 
-    def write(self, step: int, sums: list[dict[str, tuple[float, int]]] | None = None) -> None:
-        """One line of means; `sums`, if given, are those of all processes."""
-        merged: dict[str, list[tuple[float, int]]] = {}
-        for part in sums or [self.sums]:
+    def sums(self) -> Sums:
+        """What was added since the last line; this waits for the device."""
+        names = list(self.added)
+        devices = {self.added[name].device for name in names}
+        rows: dict[str, tuple[float, float]] = {}
+        for device in devices:
+            there = [name for name in names if self.added[name].device == device]
+            table = torch.stack([self.added[name].float() for name in there]).tolist()
+            rows |= {name: (total, count) for name, (total, count) in zip(there, table, strict=True)}
+        return {name: rows[name] for name in names}
+
+    def write(self, step: int, sums: Sequence[Sums] | None = None) -> dict[str, float]:
+        """One line of means, which are returned too; `sums`, if given, are those of all processes."""
+        merged: dict[str, list[tuple[float, float]]] = {}
+        for part in sums or [self.sums()]:
             for name, pair in part.items():
                 merged.setdefault(name, []).append(pair)
-        row = {name: sum(t for t, _ in pairs) / sum(n for _, n in pairs) for name, pairs in merged.items()}
+        totals = {name: (sum(t for t, _ in pairs), sum(n for _, n in pairs)) for name, pairs in merged.items()}
+        row = {name: total / count for name, (total, count) in totals.items() if count}
         row["images_per_second"] = self.images / (time.perf_counter() - self.since)
         self._reset()
-        if not self.writes:
-            return
-        short = {name: float(f"{value:.6g}") for name, value in row.items()}
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **short}) + "\n")
-        for board in self.boards:
-            board.scalars(step, row)
+        if self.writes:
+            short = {name: float(f"{value:.6g}") for name, value in row.items()}
+            with writing(self.path):
+                with self.path.open("a") as file:
+                    file.write(json.dumps({"step": step, **short}) + "\n")
+                for tracker in self.trackers:
+                    tracker.scalars(step, row)
+        return row
 
     def picture(self, step: int, image: Image.Image) -> None:
-        folder = self.out / "samples"
-        folder.mkdir(exist_ok=True)
-        image.save(folder / f"step-{step:07d}.png")
-        for board in self.boards:
-            board.picture(step, image)
+        path = self.out / "samples" / f"step-{step:07d}.png"
+        with writing(path):
+            path.parent.mkdir(exist_ok=True)
+            image.save(path)
+            for tracker in self.trackers:
+                tracker.picture(step, image)
 
     def note(self, step: int, lines: list[str]) -> None:
         """What went wrong and was left out, to `skipped.jsonl`."""
         if not (lines and self.writes):
             return
-        with (self.out / "skipped.jsonl").open("a") as file:
+        path = self.out / "skipped.jsonl"
+        with writing(path), path.open("a") as file:
             file.writelines(json.dumps({"step": step, "skipped": line}) + "\n" for line in lines)
 
     def _forget_after(self, step: int) -> None:
@@ -73,9 +105,9 @@ class Log:
         aside.replace(self.path)
 
     def _reset(self) -> None:
-        self.sums: dict[str, tuple[float, int]] = {}
+        self.added: dict[str, Tensor] = {}
         self.images, self.since = 0, time.perf_counter()
 
     def close(self) -> None:
-        for board in self.boards:
-            board.close()
+        for tracker in self.trackers:
+            tracker.close()

@@ -1,76 +1,89 @@
-"""The training loop: batch, step, log, look, save."""
+"""The training loop: batch, step, log, previews, checkpoint."""
 
-import math
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import torch
-from PIL import Image
-from torch import Tensor
 
 from vilex.data import Batch, make_loader
-from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.plan.plan import advise
 from vilex.train.config import TrainConfig
-from vilex.train.previews import Judge
+from vilex.train.engine import Engine
+from vilex.train.previews import Previews
 from vilex.train.report import Reporter
+from vilex.train.run_folder import run_folder
 from vilex.train.signals import StopSignal
-from vilex.train.training import Training
+from vilex.train.training import Step, Training
 
 BAD_GRACE = 100  # images seen before the share of broken ones is judged
 
 
-def train(config: TrainConfig, quiet: bool = False) -> Path:
+def train(config: TrainConfig, quiet: bool = False, accept: Collection[str] = ()) -> Path:
     """Train, or go on training, to `run.steps`; returns the folder of the finished encoder.
 
-    SIGINT and SIGTERM end the run after the step in hand, with a checkpoint; the same command goes on.
+    SIGINT and SIGTERM end the run after the step in hand, with a checkpoint; the same command goes on. A second
+    SIGINT ends it at once.
+
+    Args:
+        accept: names of settings, as `data.path`, that may differ from those the run began with.
+    Raises:
+        InputError: settings that cannot work, a run that was asked to stop or diverged, data that are too broken,
+            a folder that cannot be written to.
     """
-    training = Training(config)
-    run, engine = config.run, training.engine
-    loader = make_loader(
-        training.sources,
-        config.data,
-        batch_size=run.batch_size,
-        seed=run.seed,
-        start=training.step,
-        steps=run.steps,
-        image_size=training.t2i.image_size,
-        preprocess=_on_cpu(training.bare),
-        rank=engine.rank,
-        world=engine.world,
-        places=training.places,
+    config.check()
+    engine = Engine(config.run)
+    with run_folder(Path(config.run.out), engine.main):
+        training = Training(config, engine, accept)
+        with StopSignal() as stop, Reporter(training, quiet) as report:
+            _to_the_end(training, stop, report)
+        return training.export()
+
+
+def _to_the_end(training: Training, stop: StopSignal, report: Reporter) -> None:
+    config, engine = training.config, training.engine
+    run = config.run
+    previews = Previews(config, training.t2i, training.first_tower) if training.first_tower is not None else None
+    batches = iter(
+        make_loader(
+            training.sources,
+            config.data,
+            batch_size=run.batch_size,
+            seed=run.seed,
+            start=training.step,
+            steps=run.steps,
+            image_size=training.t2i.image_size,
+            preprocess=training.bare.preprocessing,
+            rank=engine.rank,
+            world=engine.world,
+            places=training.places,
+            pin_memory=engine.device.type == "cuda",
+        )
     )
-    judge = Judge(config, training.t2i) if run.sample_every and engine.main else None
-    with StopSignal() as stop, Reporter(training, quiet) as report:
-        for batch in loader:
-            values = _update(training, batch)
-            signals = (stop.asked, not math.isfinite(values["loss"]), len(batch.bad))
-            stopping, diverged, bad = engine.sum([float(signal) for signal in signals])
-            if diverged:
-                raise InputError(
-                    f"step {training.step}: the loss is no number; lower optim.pooler_lr or raise warmup_steps"
-                )
-            report.step(values, batch, int(bad))
+    try:
+        for batch in batches:
+            step = _update(training, batch, stop.asked)
+            report.step(step, batch)
             last = training.step == run.steps
             if run.sample_every and (training.step % run.sample_every == 0 or last):
                 encoder = training.averaged_encoder()
-                if judge:
-                    report.look(*judge.look(encoder))
+                if previews and encoder:
+                    report.previews(*previews.draw(encoder))
             if training.step % run.log_every == 0 or last:
                 report.write()
-            if training.step % run.save_every == 0 or last or stopping:
+            if training.step % run.save_every == 0 or last or step.stopping:
                 training.save()
-            if stopping:
+            if step.stopping and not last:
                 raise InputError(f"stopped at step {training.step} of {run.steps}; the same command goes on from there")
             _refuse_bad_data(training, report.examples)
-    return training.export()
+    finally:
+        del batches  # ends the data workers now, whoever still holds this frame
 
 
-def _update(training: Training, batch: Batch) -> dict[str, Any]:
+def _update(training: Training, batch: Batch, stop: bool) -> Step:
     """A step; where memory runs out, an InputError that says what would help."""
     try:
-        return training.update(batch)
+        return training.update(batch, stop)
     except RuntimeError as error:  # torch.OutOfMemoryError is one; CPUs only say so
         if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
             raise
@@ -88,12 +101,3 @@ def _refuse_bad_data(training: Training, examples: list[str]) -> None:
             f"step {training.step}: {bad} of {seen} images are broken, more than data.max_bad_share = {limit}; "
             f"mend or remove them, and go on with the same command; the last ones: {'; '.join(examples)}"
         )
-
-
-def _on_cpu(encoder: ViLexEncoder):
-    """Data is prepared on the CPU whatever device the encoder is on."""
-
-    def prepare(images: list[Image.Image]) -> Tensor:
-        return encoder.preprocess(images).cpu().float()
-
-    return prepare

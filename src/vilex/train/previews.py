@@ -6,14 +6,14 @@ from itertools import islice
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vilex.data.example import Example
 from vilex.data.sources import Indexed, open_source
 from vilex.data.streamed import Lane, Stream
-from vilex.encoder import ViLexEncoder, load_encoder
-from vilex.encoder.towers import load_tower, patches_of
+from vilex.encoder import ViLexEncoder
+from vilex.encoder.towers import patches_of
 from vilex.errors import InputError
 from vilex.lexicon import VisualLexicon
 from vilex.pictures.grid import grid
@@ -25,41 +25,47 @@ COUNTS = (1, 4, 16)
 STEPS = 20  # of sampling
 
 
-class Judge:
+class Previews:
     """A run's fixed images, from `data.validation` or else from the training images.
 
     Scores are named for what they compare: `psnr_16` by pixels, `similarity_16` by the features of the
     tower as it was before training (cosine of mean patches), both of pictures from 16 tokens.
+
+    Args:
+        tower: the tower as it was; it is kept in main memory and on the device only while previews are drawn.
     """
 
-    def __init__(self, config: TrainConfig, t2i: FrozenT2I):
+    def __init__(self, config: TrainConfig, t2i: FrozenT2I, tower: nn.Module):
         source = replace(config.data.all_sources[0], path=config.data.validation or config.data.all_sources[0].path)
-        self.config, self.t2i = config, t2i
+        self.t2i, self.tower = t2i, tower
         self.images = [
             square(example.image, t2i.image_size)
             for example in _first_good(open_source(source), config.run.sample_images)
         ]
 
-    def look(self, encoder: ViLexEncoder) -> tuple[Image.Image, dict[str, float]]:
+    def draw(self, encoder: ViLexEncoder) -> tuple[Image.Image, dict[str, float]]:
         """A grid of source | 1 | 4 | 16 | n tokens, and the scores of each number of tokens."""
         lexicon, n = VisualLexicon(encoder, self.t2i), encoder.config.num_tokens
-        columns, scores = {"source": self.images}, {}
-        features = self._features(encoder, self.images)
-        for count in sorted({min(count, n) for count in (*COUNTS, n)}):
-            drawn = lexicon.reconstruct(self.images, count, steps=STEPS)
-            columns[f"{count}"] = drawn
-            scores[f"psnr_{count}"] = float(np.mean([psnr(a, b) for a, b in zip(self.images, drawn, strict=True)]))
-            similar = F.cosine_similarity(features, self._features(encoder, drawn))
-            scores[f"similarity_{count}"] = similar.mean().item()
+        drawn = {
+            count: lexicon.reconstruct(self.images, count, steps=STEPS)
+            for count in sorted({min(count, n) for count in (*COUNTS, n)})
+        }
+        source, *features = self._features([self.images, *drawn.values()], encoder)
+        scores: dict[str, float] = {}
+        for (count, pictures), found in zip(drawn.items(), features, strict=True):
+            scores[f"psnr_{count}"] = float(np.mean([psnr(a, b) for a, b in zip(self.images, pictures, strict=True)]))
+            scores[f"similarity_{count}"] = F.cosine_similarity(source, found).mean().item()
+        columns = {"source": self.images, **{f"{count}": pictures for count, pictures in drawn.items()}}
         return grid([list(row) for row in zip(*columns.values(), strict=True)], list(columns)), scores
 
     @torch.no_grad()
-    def _features(self, encoder: ViLexEncoder, images: list[Image.Image]) -> Tensor:
-        """[B, D] of the tower training began with, read anew each time: it need not stay in memory."""
-        model = self.config.model
-        tower = load_encoder(model.encoder).tower if model.encoder else load_tower(model.tower)
-        tower = tower.to(encoder.device, torch.float32).eval()
-        return patches_of(tower, encoder.preprocess(images).float()).mean(1)
+    def _features(self, groups: list[list[Image.Image]], encoder: ViLexEncoder) -> list[Tensor]:
+        """[B, D] of each group of B pictures: mean patches of the tower training began with."""
+        tower = self.tower.to(encoder.device)
+        try:
+            return [patches_of(tower, encoder.preprocess(images).float()).mean(1) for images in groups]
+        finally:
+            self.tower.to("cpu")
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:

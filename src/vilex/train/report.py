@@ -1,56 +1,81 @@
-"""What a run says while it trains: log files, boards, a progress bar."""
+"""What a run says while it trains: log files, trackers, a progress bar or lines."""
 
 import json
+from contextlib import suppress
 
 from PIL import Image
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vilex.data import Batch
 from vilex.train.log import Log
+from vilex.train.opening import opening
+from vilex.train.run_folder import writing
 from vilex.train.toml import to_dict
-from vilex.train.trackers import TensorBoard, WeightsAndBiases
-from vilex.train.training import Training
+from vilex.train.trackers import TensorBoard, Tracker, WeightsAndBiases
+from vilex.train.training import Step, Training
+
+SHOWN = ("loss", "grad_norm", "pooler_lr", "images_per_second")  # of a line in the terminal
 
 
 class Reporter:
-    """Log files, progress bar and the count of broken images; the first process alone writes."""
+    """Log files, what the terminal shows, and the count of broken images; the first process alone writes.
+
+    A terminal gets a progress bar; what is no terminal, as a scheduler's log, a line every `run.log_every`.
+    """
 
     def __init__(self, training: Training, quiet: bool):
-        self.training, self.engine, self.examples = training, training.engine, []
+        self.training, self.engine = training, training.engine
+        self.examples: list[str] = []
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet or not self.engine.main)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, disable=quiet or not self.engine.main)
+        shown = self.console.is_terminal and not self.console.quiet
+        self.progress = Progress(*columns, console=self.console, disable=not shown)
 
     def __enter__(self) -> "Reporter":
-        out, config, boards = self.training.out, self.training.config, []
+        training, config = self.training, self.training.config
+        out, trackers = training.out, list[Tracker]()
         if self.engine.main:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "config.json").write_text(json.dumps(to_dict(config), indent=2))
-            boards.append(TensorBoard(out, self.training.step))
-            if config.run.wandb:
-                boards.append(WeightsAndBiases(config.run.wandb, out, to_dict(config)))
-        self.log = Log(out, self.training.step, write=self.engine.main, boards=tuple(boards))
+            with writing(out):
+                (out / "config.json").write_text(json.dumps(to_dict(config), indent=2))
+                trackers.append(TensorBoard(out, training.step))
+                if config.run.wandb:
+                    trackers.append(WeightsAndBiases(config.run.wandb, out, to_dict(config)))
+        self.log = Log(out, training.step, write=self.engine.main, trackers=trackers)
+        self._say(opening(config, training.sources, self.engine.world, training.step, training.resumed))
+        for note in training.notes:
+            self._say(f"note: {note}")
         self.progress.start()
-        self.task = self.progress.add_task("training", total=config.run.steps, completed=self.training.step)
+        self.task = self.progress.add_task("training", total=config.run.steps, completed=training.step)
         return self
 
-    def step(self, values: dict[str, float], batch: Batch, bad: int) -> None:
-        """A step's values; `bad`: broken images of all processes together."""
-        self.training.counted.update(seen=self.training.config.run.batch_size, bad=bad)
-        if bad:
+    def step(self, step: Step, batch: Batch) -> None:
+        """A step's values, kept as they are until they are written."""
+        self.training.counted.update(seen=self.training.config.run.batch_size, bad=step.broken)
+        if step.broken:
             lines = [line for part in self.engine.gather(batch.bad) for line in part]
             self.log.note(self.training.step, lines)
             self.examples = [*lines, *self.examples][:3]
-        self.log.add(values, self.training.config.run.batch_size)
-        self.progress.update(self.task, completed=self.training.step, description=f"loss {values['loss']:.4f}")
+        self.log.add(step.values, self.training.config.run.batch_size)
+        self.progress.update(self.task, completed=self.training.step)
 
-    def look(self, picture: Image.Image, scores: dict[str, float]) -> None:
+    def previews(self, picture: Image.Image, scores: dict[str, float]) -> None:
         self.log.picture(self.training.step, picture)
         self.log.add(scores, 0)
 
     def write(self) -> None:
-        self.log.add({"skipped": self.training.counted["bad"]}, 0)
-        self.log.write(self.training.step, self.engine.gather(self.log.sums))
+        """A line of means, to all that keep or show them."""
+        self.log.add({"skipped": float(self.training.counted["bad"])}, 0)
+        step, row = self.training.step, self.log.write(self.training.step, self.engine.gather(self.log.sums()))
+        self.progress.update(self.task, description=f"loss {row['loss']:.4f}")
+        if not self.console.is_terminal:
+            values = "  ".join(f"{name} {row[name]:.4g}" for name in SHOWN if name in row)
+            self._say(f"step {step}/{self.training.config.run.steps}  {values}")
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False)
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
-        self.log.close()
+        with suppress(OSError):  # a full disk has been said by then
+            self.log.close()

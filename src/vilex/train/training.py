@@ -1,9 +1,11 @@
 """A run's state: everything that trains, and everything needed to go on where it stopped."""
 
 import copy
-import json
+import shutil
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Collection
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +14,64 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from vilex.data import Batch, open_sources
+from vilex.data.loader import LaneKey
 from vilex.data.streamed import Place
 from vilex.encoder import ViLexEncoder
 from vilex.encoder.dediffusion import WordPooler
 from vilex.errors import InputError
-from vilex.hub.folder import resolve
+from vilex.hub.folder import resolve_base
 from vilex.hub.loading import quiet_loading
 from vilex.t2i import load_t2i, speaking
-from vilex.train.checkpoint import (
-    flatten_optimizer,
-    list_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-    unflatten_optimizer,
-)
+from vilex.train.checkpoint import flatten_optimizer, newest_whole, save_checkpoint, set_aside, unflatten_optimizer
 from vilex.train.config import TrainConfig
+from vilex.train.consistency import settle
 from vilex.train.engine import Engine, shard_like, whole
 from vilex.train.loss_bands import loss_by_kept, loss_by_noise
 from vilex.train.models import checkpoint_activations, new_encoder
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import choose_trained, make_optimizer, make_schedule
+from vilex.train.resume import CHANGES, READERS, check_settings
+from vilex.train.run_folder import writing
 from vilex.train.toml import to_dict
 
-# Settings that a run may change when it goes on; all others would make it another run.
-FREE = {"run.out", "run.device", "run.threads", "run.log_every", "run.wandb", "run.sample_every", "run.sample_images"}
-FREE |= {"run.save_every", "run.keep", "run.micro_batch", "run.parallel", "run.gradient_checkpointing"}
-FREE |= {"run.compile", "data.workers", "data.max_bad_share", "data.validation"}
+
+@dataclass(frozen=True)
+class Step:
+    """What one step gave.
+
+    Attributes:
+        values: for the log, on the device: numbers, or sums and counts [2].
+        stopping: whether any process was asked to stop.
+        broken: how many samples of the batch are, of all processes.
+    """
+
+    values: dict[str, float | Tensor]
+    stopping: bool
+    broken: int
 
 
 class Training:
-    """A run: everything that trains, and everything needed to go on exactly where it stopped."""
+    """A run: everything that trains, and everything needed to go on exactly where it stopped.
 
-    def __init__(self, config: TrainConfig):
-        config.check()
-        self.config, self.out = config, Path(config.run.out)
-        self.engine = Engine(config.run)
+    Args:
+        engine: the processes; made from the configuration if not given.
+        accept: names of settings that may differ from those of the run that goes on; see `vilex.train.resume`.
+
+    Attributes:
+        step: how many steps are done. resumed: the checkpoint it goes on from, if any.
+        notes: lines on what is unusual about how it goes on.
+    """
+
+    def __init__(self, config: TrainConfig, engine: Engine | None = None, accept: Collection[str] = ()):
+        config = settle(config)
+        self.config, self.out, self.accept = config, Path(config.run.out), frozenset(accept)
+        self.engine = engine or Engine(config.run)
         torch.manual_seed(config.run.seed)
-        base = resolve(config.model.base)
+        base = resolve_base(config.model.base)
         self.t2i = load_t2i(base, getattr(torch, config.model.frozen_dtype)).to(self.engine.device)
         self.bare = new_encoder(config, self.t2i, base)
+        looks = config.run.sample_every and self.engine.main
+        self.first_tower = copy.deepcopy(self.bare.tower).requires_grad_(False).eval() if looks else None
         norms = [lookup.float().norm(dim=1).mean().item() for lookup in self.t2i.lookups]
         self.word_norm = sum(norm**2 for norm in norms) ** 0.5
         if config.run.gradient_checkpointing:
@@ -65,48 +86,107 @@ class Training:
         self.parameters = [p for p in self.bare.parameters() if p.requires_grad]
         self.ema = EMAModel(self.parameters, decay=config.optim.ema_decay, use_ema_warmup=True, power=0.75)
         self.step, self.places, self.counted = 0, {}, Counter(seen=0, bad=0)
+        self.resumed: Path | None = None
+        self.notes: list[str] = []
         self.resume()
-        self.counted_before = self.counted.copy()
+        self.saved, self.counted_before = self.step if self.resumed else -1, self.counted.copy()
         if config.run.compile:
             self.t2i.network.compile()
             self.encoder.compile()
 
     def resume(self) -> None:
-        """Load the newest checkpoint below `run.out`, if there is one.
+        """Load the newest whole checkpoint below `run.out`, if there is one. All processes must call it together.
 
         Raises:
-            InputError: it belongs to a run with other settings.
+            InputError: it belongs to a run with other settings or on other frozen weights, no checkpoint is whole,
+                or processes see different ones.
         """
-        found = list_checkpoints(self.out / "checkpoints")
-        if not found:
+        found = newest_whole(self.out / "checkpoints")
+        steps = self.engine.gather(found.state["step"] if found else 0)
+        if len(set(steps)) > 1:
+            raise InputError(
+                f"{self.out}: the processes see different checkpoints there, at steps {', '.join(map(str, steps))}; "
+                "run.out must be one folder that all of them share"
+            )
+        if found is None:
             return
-        tensors, state = load_checkpoint(found[-1])
-        _refuse_other_settings(state["config"], json.loads(json.dumps(to_dict(self.config))), self.out)
+        self.notes += check_settings(found.state["config"], self.config, self.accept, str(self.out))
+        self._check_state(found.state)
+        self._load(found.tensors, found.state)
+        self.resumed = found.path
+        for path, line in found.damaged.items():
+            moved = set_aside(path).name if self.engine.main else path.name
+            self.notes.append(f"{line}; it is kept as {moved}, and the one before is used")
+
+    def _check_state(self, state: dict[str, Any]) -> None:
+        before, now = state["base_sha256"], self.bare.config.base_sha256
+        for name in before:
+            if before[name] != now.get(name):
+                raise InputError(
+                    f"{self.config.model.base}: {name} is not what this run was trained on so far (its SHA-256 "
+                    "differs); use the same base model, or give another run.out"
+                )
+        if state["step"] > self.config.run.steps:
+            raise InputError(
+                f"{self.out}: is at step {state['step']} already, past run.steps = {self.config.run.steps}; "
+                "give more steps, or another run.out"
+            )
+
+    def _load(self, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+        optimizer, own = self.engine.optimizer, ("initial_lr", "weight_decay")
+        fresh = [{key: group[key] for key in own} for group in optimizer.param_groups]
         self.engine.load_encoder_state(tensors["encoder"])
-        self.engine.load_optimizer_state(unflatten_optimizer(tensors.get("optimizer", {}), state["optimizer"]))
+        self.engine.load_optimizer_state(unflatten_optimizer(tensors["optimizer"], state["optimizer"]))
         self.engine.load_scaler_state(state["scaler"])
-        self.schedule.load_state_dict({**state["schedule"], "lr_lambdas": [None] * len(self.schedule.lr_lambdas)})
+        rates, laws = self.schedule.base_lrs, self.schedule.lr_lambdas
+        self.schedule.load_state_dict({**state["schedule"], "base_lrs": rates, "lr_lambdas": [None] * len(laws)})
+        self.schedule._last_lr = [rate * law(self.schedule.last_epoch) for rate, law in zip(rates, laws, strict=True)]
+        for group, values, rate in zip(optimizer.param_groups, fresh, self.schedule.get_last_lr(), strict=True):
+            group.update(values, lr=rate)  # the configuration's, which may be accepted changes
         self.ema.shadow_params = [shard_like(tensors["ema"][str(i)], p) for i, p in enumerate(self.parameters)]
         self.ema.optimization_step = state["ema_step"]
         self.counted, self.step = Counter(state["counted"]), state["step"]
+        self.places = self._places(state)
+
+    def _places(self, state: dict[str, Any]) -> dict[LaneKey, Place]:
+        """Where this process's readers of streams go on."""
         readers = max(1, self.config.data.workers)
-        if state["places"] and state["readers"] != [self.engine.world, readers]:
-            before = " processes x ".join(map(str, state["readers"]))
+        own = range(self.engine.rank * readers, (self.engine.rank + 1) * readers)
+        if not state["places"] or state["readers"] == [self.engine.world, readers]:
+            return {(source, lane): Place(**place) for source, lane, place in state["places"] if lane in own}
+        before = " processes x ".join(map(str, state["readers"]))
+        if READERS not in self.accept:
             raise InputError(
                 f"{self.out}: its streams were read by {before} workers, now by {self.engine.world} x {readers}; "
-                "go on with as many"
+                f"go on with as many, or --accept {READERS} to leave the rest of this epoch and begin the next"
             )
-        own = [item for item in state["places"] if item[1] // readers == self.engine.rank]
-        self.places = {(source, lane): Place(**place) for source, lane, place in own}
+        self.notes.append(f"streams were read by {before} workers: {CHANGES[READERS]}")
+        epochs: Counter[int] = Counter()
+        for source, _, place in state["places"]:
+            epochs[source] = max(epochs[source], place["epoch"] + 1)
+        return {(source, lane): Place(epoch) for source, epoch in epochs.items() for lane in own}
 
     def save(self) -> None:
-        """Write a checkpoint of this very moment. All processes must call it together."""
+        """Write a checkpoint of this very moment, unless it is written. All processes must call it together.
+
+        Raises:
+            InputError: a weight is no number, or the disk refuses. No checkpoint is harmed then.
+        """
+        if self.saved == self.step:
+            return
         optimizer_state, encoder_state = self.engine.optimizer_state(), self.engine.encoder_state()
         average = {str(i): whole(value) for i, value in enumerate(self.ema.shadow_params)}
         places = [item for part in self.engine.gather(self.places) for item in part.items()]
+        problem = ""
         if self.engine.main:
-            self._write(optimizer_state, {"encoder": encoder_state, "ema": average}, places)
-        self.engine.wait()
+            try:
+                with writing(self.out / "checkpoints"):
+                    self._write(optimizer_state, {"encoder": encoder_state, "ema": average}, places)
+            except InputError as error:
+                problem = str(error)
+        if problem := self.engine.gather(problem)[0]:
+            raise InputError(problem)
+        self.saved = self.step
 
     def _write(self, optimizer_state: dict[str, Any], tensors: dict[str, dict[str, Tensor]], places: list[Any]) -> None:
         """This moment, as the writing process has gathered it."""
@@ -125,51 +205,66 @@ class Training:
         tensors = {**tensors, "optimizer": optimizer}
         save_checkpoint(self.out / "checkpoints", self.step, tensors, state, self.config.run.keep)
 
-    def update(self, batch: Batch) -> dict[str, Any]:
-        """One step of the optimiser on this process's part of a batch; returns values for the log."""
+    def update(self, batch: Batch, stop: bool = False) -> Step:
+        """One step of the optimiser on this process's part of a batch.
+
+        Args:
+            stop: whether this process was asked to stop; the step is done all the same, by all processes.
+        Raises:
+            InputError: loss or gradient are no number. The weights are those of the step before then.
+        """
         run, engine = self.config.run, self.engine
         if self.objective.words:
             self.bare.pooler.anneal(self.step / run.steps)
         parts = list(batch.split(run.micro_batch or len(batch)))
-        total, all_seen = 0.0, []
+        total, seen = torch.zeros((), device=engine.device), []
         for i, part in enumerate(parts):
-            last = i == len(parts) - 1
-            if last:
-                loss, seen = self._forward_backward(part, len(part) / len(batch))
-            else:
-                with engine.accumulating():
-                    loss, seen = self._forward_backward(part, len(part) / len(batch))
+            with engine.accumulating() if i < len(parts) - 1 else nullcontext():
+                loss, values = self._forward_backward(part, len(part) / len(batch))
             total += loss
-            all_seen.append(seen)
+            seen.append(values)
         norm = engine.clip(self.parameters, self.config.optim.clip_norm)
+        finite = total.isfinite() & (norm.isfinite() | engine.scales)
+        stopping, broken, diverged = engine.sum([float(stop), len(batch.bad), ~finite])
+        if diverged:
+            self.optimizer.zero_grad(set_to_none=True)
+            raise InputError(
+                f"step {self.step + 1}: the loss or its gradient is no number; lower optim.pooler_lr or raise "
+                "warmup_steps; the last checkpoint is as it was"
+            )
         rate = self.schedule.get_last_lr()[-1]
+        self._step_optimizer()
+        self.places.update(batch.places)
+        joined = {name: torch.cat([values[name] for values in seen]) for name in ("loss", "t", "keep", "token_norm")}
+        values = {"loss": total, "grad_norm": norm, "pooler_lr": rate, **self._of_images(joined)}
+        return Step(values, stopping > 0, int(broken))
+
+    def _step_optimizer(self) -> None:
         self.optimizer.step()
-        if not engine.skipped:
+        if not self.engine.skipped:
             self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.config.optim.ema_decay:
             self.ema.step(self.parameters)
         self.step += 1
-        self.places.update(batch.places)
-        seen = {name: torch.cat([part[name] for part in all_seen]) for name in ("loss", "t", "keep", "token_norm")}
-        values = {"loss": total, "grad_norm": norm, "pooler_lr": rate}
-        if len(seen["loss"]):
-            values |= {
-                "token_norm": seen["token_norm"].mean().item() / self.word_norm,
-                "kept_tokens": seen["keep"].float().mean().item(),
-                **loss_by_noise(seen["loss"], seen["t"], self.objective.loss.levels),
-                **loss_by_kept(seen["loss"], seen["keep"]),
-            }
-        return values
 
-    def _forward_backward(self, part: Batch, share: float) -> tuple[float, dict[str, Tensor]]:
-        part.pixels, part.pixel_values = part.pixels.to(self.engine.device), part.pixel_values.to(self.engine.device)
+    def _of_images(self, seen: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Sums and counts, [2], over the good images of a step; values of each, [B]."""
+        count = torch.tensor(float(len(seen["loss"])))
+        sums = {"token_norm": seen["token_norm"].sum() / self.word_norm, "kept_tokens": seen["keep"].float().sum()}
+        return {
+            **{name: torch.stack([value, count.to(value.device)]) for name, value in sums.items()},
+            **loss_by_noise(seen["loss"], seen["t"], self.objective.loss.levels),
+            **loss_by_kept(seen["loss"], seen["keep"]),
+        }
+
+    def _forward_backward(self, part: Batch, share: float) -> tuple[Tensor, dict[str, Tensor]]:
         with self.engine.autocast():
-            loss, seen = self.objective(self.encoder, self.config.model.num_tokens, part)
+            loss, seen = self.objective(self.encoder, self.config.model.num_tokens, part.to(self.engine.device))
         loss = loss * share
         self.engine.backward(loss)
         seen["token_norm"] = seen.pop("tokens").float().norm(dim=-1).mean(1)
-        return loss.item(), seen
+        return loss.detach(), seen
 
     def averaged_encoder(self) -> ViLexEncoder | None:
         """A copy of the whole encoder with its averaged weights, for the process that writes; None for others.
@@ -190,23 +285,18 @@ class Training:
         """Write the (averaged) encoder as a model folder: config.json and model.safetensors."""
         folder, encoder = self.out / "encoder", self.averaged_encoder()
         if encoder:
+            aside = folder.with_name(f".{folder.name}.tmp")
             encoder.config.training = {
                 "steps": self.step,
                 "images": self.step * self.config.run.batch_size,
                 "config": to_dict(self.config),
             }
-            with quiet_loading():
-                encoder.save_pretrained(folder, safe_serialization=True)
+            with quiet_loading(), writing(folder):
+                shutil.rmtree(aside, ignore_errors=True)
+                encoder.save_pretrained(aside, safe_serialization=True)
+                folder.mkdir(exist_ok=True)
+                for file in aside.iterdir():
+                    file.replace(folder / file.name)
+                aside.rmdir()
         self.engine.wait()
         return folder
-
-
-def _refuse_other_settings(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
-    for section, values in now.items():
-        for key, value in values.items():
-            name = f"{section}.{key}"
-            if name not in FREE and before.get(section, {}).get(key) != value:
-                raise InputError(
-                    f"{out}: holds a run with {name} = {before.get(section, {}).get(key)!r}, not {value!r}; "
-                    "give another run.out, or the same settings to resume"
-                )

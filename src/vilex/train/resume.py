@@ -1,0 +1,75 @@
+"""Going on with other settings than a run began with: which are free, which must be said, which never can change."""
+
+import dataclasses
+import json
+from collections.abc import Collection
+from typing import Any
+
+from vilex.data.config import SourceConfig
+from vilex.errors import InputError
+from vilex.train.config import TrainConfig
+from vilex.train.toml import to_dict
+
+# What may change without a word: it is about this machine, or about what is written when.
+FREE = {"run.out", "run.device", "run.threads", "run.log_every", "run.wandb", "run.sample_every", "run.sample_images"}
+FREE |= {"run.save_every", "run.keep", "run.micro_batch", "run.parallel", "run.gradient_checkpointing", "run.compile"}
+FREE |= {"run.tf32", "data.workers", "data.max_bad_share", "data.validation"}
+# What the checkpoint's tensors depend on.
+FIXED = {"model.method", "model.num_tokens", "model.blocks", "model.heads", "model.mlp_ratio", "model.pooler_width"}
+FIXED |= {"optim.name"}
+READERS = "data.workers"  # accepted: streams are read by another number of readers
+NEW_DATA = "samples are counted on; the rest of this epoch may have some again, and leave some out"
+CHANGES = {  # what it means for a run to go on with another value
+    "run.steps": "the rate follows the longer schedule from here on",
+    "run.seed": "order and noise are drawn anew from here on",
+    "run.batch_size": NEW_DATA,
+    "data.path": f"the same files go on as before; of other ones {NEW_DATA}",
+    "data.sources": f"the same files go on as before; of other ones {NEW_DATA}",
+    READERS: "streams leave what is left of this epoch and begin the next",
+}
+
+
+def check_settings(before: dict[str, Any], config: TrainConfig, accept: Collection[str], where: str) -> list[str]:
+    """Compare the settings a run was saved with to those it goes on with.
+
+    Args:
+        before: as `to_dict` gave them; what it lacks did not exist then, and counts as its default.
+        accept: names of settings that may differ, as `data.path`.
+        where: the run, for errors.
+    Returns:
+        A line for each accepted change: from what to what, and what that means.
+    Raises:
+        InputError: another setting differs, or one is accepted that does not exist or never can change.
+    """
+    now, defaults = (json.loads(json.dumps(to_dict(one))) for one in (config, TrainConfig()))
+    _check_accepted(accept, now)
+    lines = []
+    for section, values in now.items():
+        for key, value in values.items():
+            name, was = f"{section}.{key}", before.get(section, {}).get(key, defaults[section][key])
+            if name == "data.sources":
+                was = [{**_SOURCE, **source} for source in was]
+            if name in FREE or was == value:
+                continue
+            longer = name == "run.steps" and value > was
+            if not longer and (name in FIXED or name not in accept):
+                raise InputError(f"{where}: holds a run with {name} = {was!r}, not {value!r}; {_remedy(name)}")
+            lines.append(f"{name} {was!r} -> {value!r}: {CHANGES.get(name, 'from here on')}")
+    return lines
+
+
+def _check_accepted(accept: Collection[str], now: dict[str, Any]) -> None:
+    known = [f"{section}.{key}" for section, values in now.items() for key in values]
+    possible = sorted({*known, READERS} - (FREE - {READERS}) - FIXED)
+    for name in accept:
+        if name not in possible:
+            raise InputError(f"--accept {name}: expected one of {', '.join(possible)}")
+
+
+def _remedy(name: str) -> str:
+    if name in FIXED:
+        return "give another run.out, or the same settings to resume"
+    return f"give another run.out, the same settings to resume, or --accept {name} to go on with the new value"
+
+
+_SOURCE = json.loads(json.dumps(dataclasses.asdict(SourceConfig())))
