@@ -18,7 +18,7 @@ from vilex.pictures.load import load_image
 from vilex.pictures.pixels import to_images
 from vilex.prompt import Prompt, parse, set_budgets
 from vilex.sample import make_scheduler, sample
-from vilex.t2i import FrozenT2I, load_t2i, speaking
+from vilex.t2i import FrozenT2I, attach_adapter, load_t2i
 
 Pipeline = TypeVar("Pipeline")
 ImageLike = str | Path | Image.Image | Tensor
@@ -38,7 +38,7 @@ class VisualLexicon:
                 f"the encoder's tokens have width {encoder.config.width}, the text encoder {t2i.width}; "
                 f"use the base model it was trained with ({encoder.config.base_model})"
             )
-        self.encoder, self.t2i = encoder.eval(), speaking(encoder, t2i)
+        self.encoder, self.t2i = encoder.eval(), attach_adapter(encoder, t2i)
         self.encoder_sha256: str | None = None  # of its weight file, where it came from one
         self.base_sha256: dict[str, str] = {}  # of the frozen model's, as far as the encoder knows them
 

@@ -10,7 +10,7 @@ from vilex.errors import InputError
 from vilex.lexicon import VisualLexicon
 from vilex.prompt import parse
 from vilex.t2i import load_t2i
-from vilex.t2i.ip_adapter import DecoupledT2I, adapter_shapes, cross_attention
+from vilex.t2i.ip_adapter import IPAdapterT2I, adapter_shapes, cross_attention
 from vilex.train.loop import train
 
 ADAPTER = {"model": {"method": "ip-adapter", "num_tokens": 4}, "objective": {"tail_drop": "off"}}
@@ -20,7 +20,7 @@ ADAPTER = {"model": {"method": "ip-adapter", "num_tokens": 4}, "objective": {"ta
 def decoupled(request, sd_folder):
     torch.manual_seed(0)
     base = load_t2i(sd_folder[request.param])
-    return DecoupledT2I(base, DecoupledAttention(adapter_shapes(base), 4))
+    return IPAdapterT2I(base, DecoupledAttention(adapter_shapes(base), 4))
 
 
 def inputs(t2i, rows=2):

@@ -33,7 +33,7 @@ def test_de_diffusion_says_words_of_the_text_encoders(family, configure, picture
     lexicon = VisualLexicon.from_pretrained(train(config, quiet=True))
     tokens, table = lexicon.encode(pictures[:2]), lexicon.t2i.vocabulary
     ids = torch.cdist(tokens, table.expand(2, -1, -1)).argmin(-1)
-    assert torch.equal(tokens, table[ids]) and not set(ids.flatten().tolist()) & set(lexicon.t2i.unsaid)
+    assert torch.equal(tokens, table[ids]) and not set(ids.flatten().tolist()) & set(lexicon.t2i.wordless_ids)
     assert lexicon.reconstruct(pictures[:1], steps=1)[0].size == (lexicon.t2i.image_size,) * 2
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vilex.data import Batch
 from vilex.encoder import ViLexEncoder
 from vilex.plan.memory import bytes_of, measure
-from vilex.t2i import speaking
+from vilex.t2i import attach_adapter
 from vilex.t2i.folder import DiffusersT2I
 from vilex.train.config import TrainConfig
 from vilex.train.engine import PRECISION
@@ -48,7 +48,7 @@ def count_step(
 
 def _forward_backward(config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEncoder, micro: int, device: str) -> None:
     words = config.model.method == "de-diffusion"
-    objective = DenoisingObjective(speaking(encoder, t2i), config.objective, seed=0, words=words)
+    objective = DenoisingObjective(attach_adapter(encoder, t2i), config.objective, seed=0, words=words)
     caption = " ".join(["a"] * config.objective.caption_tokens)
     pixels, size = t2i.image_size, encoder.config.image_size
     batch = Batch(

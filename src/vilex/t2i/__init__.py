@@ -12,14 +12,14 @@ from vilex.t2i.base import Condition, FrozenT2I
 from vilex.t2i.deepfloyd_if import DeepFloydIF
 from vilex.t2i.flux import Flux
 from vilex.t2i.folder import DiffusersT2I
-from vilex.t2i.ip_adapter import DecoupledT2I
+from vilex.t2i.ip_adapter import IPAdapterT2I
 from vilex.t2i.pixel_diffusion import PixelDiffusion
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.t2i.stable_diffusion_3 import StableDiffusion3
 from vilex.t2i.stable_diffusion_xl import StableDiffusionXL
 from vilex.t2i.z_image import ZImage
 
-__all__ = ["FAMILIES", "Condition", "FrozenT2I", "family_of", "load_t2i", "shape_of", "speaking"]
+__all__ = ["FAMILIES", "Condition", "FrozenT2I", "attach_adapter", "family_of", "load_t2i", "shape_of"]
 
 FAMILIES: tuple[type[DiffusersT2I], ...] = (
     StableDiffusion,
@@ -64,6 +64,6 @@ def family_of(folder: Path) -> type[DiffusersT2I]:
     raise InputError(f"{folder}: {pipeline} is not supported; expected one of {known}")
 
 
-def speaking(encoder: ViLexEncoder, t2i: DiffusersT2I) -> DiffusersT2I | DecoupledT2I:
-    """The frozen model as an encoder's tokens reach it: as words, or by way of the encoder's adapter."""
-    return t2i if encoder.adapter is None else DecoupledT2I(t2i, encoder.adapter)
+def attach_adapter(encoder: ViLexEncoder, t2i: DiffusersT2I) -> DiffusersT2I | IPAdapterT2I:
+    """The frozen model as an encoder's tokens reach it: as words, or through the encoder's IP-Adapter if it has one."""
+    return t2i if encoder.adapter is None else IPAdapterT2I(t2i, encoder.adapter)

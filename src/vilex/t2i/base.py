@@ -1,11 +1,12 @@
 """What ViLex asks of a frozen text-to-image model: to read prompts, to predict, to encode and to decode."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vilex.prompt import Frame, Prompt
 
@@ -19,12 +20,14 @@ class Condition:
         pooled: one vector for the whole prompt, [B, p], where a family has it.
         lengths: [B] on the CPU, how much of the sequence is the prompt's, where a family reads no padding.
         image: image tokens that go past the text encoder, [B, n, d]; see `vilex.t2i.ip_adapter`.
+        adapter: what reads them there.
     """
 
     sequence: Tensor
     pooled: Tensor | None = None
     lengths: Tensor | None = None
     image: Tensor | None = None
+    adapter: nn.ModuleList | None = None
 
     def __len__(self) -> int:
         return len(self.sequence)
@@ -35,16 +38,18 @@ class Condition:
             return self.sequence
         return [row[:length] for row, length in zip(self.sequence, self.lengths.tolist(), strict=True)]
 
-    def beside(self, dtype: torch.dtype) -> dict[str, list[Tensor]] | None:
-        """A U-Net's `cross_attention_kwargs`: image tokens that its layers read beside the sequence."""
-        return None if self.image is None else {"ip_hidden_states": [self.image.to(dtype)]}
+    def cross_attention_kwargs(self, dtype: torch.dtype) -> dict[str, Any] | None:
+        """A U-Net's: image tokens [B, n, d] that its layers read beside the sequence, and by which adapter."""
+        return None if self.image is None else {"ip_hidden_states": (self.adapter, self.image.to(dtype))}
 
     def select(self, rows: slice | Tensor) -> "Condition":
+        """The conditions of some rows, by a slice or by indices [M]."""
+
         def of(value: Tensor) -> Tensor:
             return value[rows if isinstance(rows, slice) else rows.to(value.device)]
 
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Condition(**{name: None if value is None else of(value) for name, value in values.items()})
+        return replace(self, **{name: of(value) for name, value in values.items() if isinstance(value, Tensor)})
 
 
 class FrozenT2I(Protocol):
@@ -58,6 +63,8 @@ class FrozenT2I(Protocol):
         latent_shape: (c, h, w) of x0.
         scheduler_config: the model's own diffusers scheduler configuration.
         prediction_type: `epsilon`, `v_prediction` or `flow`.
+        turn: held by whoever uses the model; several threads may hold it at once unless its parts wait elsewhere and
+            come when they are called, which only one request at a time can make them do.
     """
 
     frame: Frame
@@ -68,6 +75,7 @@ class FrozenT2I(Protocol):
     scheduler_config: dict[str, Any]
     prediction_type: str
     device: torch.device
+    turn: AbstractContextManager[Any]
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         """What B prompts say, with their images' tokens [n, d] by name in place; gradients flow to the tokens."""

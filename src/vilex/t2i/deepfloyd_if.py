@@ -24,7 +24,7 @@ class DeepFloydIF(PixelSpace):
 
     def setup(self) -> None:
         self.encoders = [TextEncoder(self.text_encoder, Frame.of(self.tokenizers["tokenizer"], POSITIONS), native=True)]
-        self.draw_pixels()
+        self.set_pixel_shape()
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         output, _ = self.encoders[0].read(prompts, tokens, masked=True)

@@ -44,7 +44,7 @@ class Flux(DiffusersT2I):
             TextEncoder(self.text_encoder_2, Frame.of(two, T5_POSITIONS), native=True),
         ]
         compression = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        self.latents(self.transformer.config.in_channels // 4, self.vae.config.sample_size // compression)
+        self.set_latent_shape(self.transformer.config.in_channels // 4, self.vae.config.sample_size // compression)
 
     @property
     def image_positions(self) -> int:
@@ -59,13 +59,13 @@ class Flux(DiffusersT2I):
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         batch, _, height, width = x_t.shape
-        told = None
+        scale = None
         if self.transformer.config.guidance_embeds:
-            told = torch.full((batch,), self.distilled_guidance, device=x_t.device, dtype=torch.float32)
+            scale = torch.full((batch,), self.distilled_guidance, device=x_t.device, dtype=torch.float32)
         prediction = self.transformer(
             hidden_states=pack(x_t.to(self.dtype)),
             timestep=t.expand(batch).to(self.dtype) / 1000,
-            guidance=told,
+            guidance=scale,
             pooled_projections=condition.pooled.to(self.dtype),
             encoder_hidden_states=condition.sequence.to(self.dtype),
             txt_ids=torch.zeros(condition.sequence.shape[1], 3, device=x_t.device, dtype=self.dtype),

@@ -1,7 +1,9 @@
 """What all families share: a diffusers pipeline folder, its parts loaded, frozen and looked after."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from threading import RLock
 from typing import Any, ClassVar
 
 import diffusers
@@ -49,6 +51,7 @@ class DiffusersT2I:
         for name in self.names:
             setattr(self, name, components[name])
         self.scheduler_config, self.index = scheduler_config, index
+        self.turn: AbstractContextManager[Any] = nullcontext()
         for module in self.modules:
             module.requires_grad_(False).eval()
         self.network.to(memory_format=torch.channels_last)  # convolutions are faster so, on CPUs and GPUs alike
@@ -164,7 +167,7 @@ class DiffusersT2I:
         return torch.cat(self.lookups, dim=1)
 
     @property
-    def unsaid(self) -> list[int]:
+    def wordless_ids(self) -> list[int]:
         """Rows of the vocabulary that no text has: marks such as [BOS] and [EOS], and rows without a word."""
         rows = range(len(self.tokenizer), len(self.lookups[0]))
         return sorted({*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder, *rows})
@@ -204,10 +207,11 @@ class DiffusersT2I:
         return self
 
     def offload(self, device: str | torch.device, way: str = "model") -> "DiffusersT2I":
-        """Compute on `device`, wait in main memory; see `vilex.t2i.offload.offload`."""
+        """Compute on `device`, wait in main memory; see `vilex.t2i.offload.offload`. Requests then take turns."""
         last = ("vae",) if "vae" in self.names else ()
         others = [name for name in self.names if name not in (self.denoiser, *last)]
         offload([getattr(self, name) for name in (*others, self.denoiser, *last)], device, way)
+        self.turn = RLock()
         return self
 
     @property
@@ -246,7 +250,7 @@ class DiffusersT2I:
     def _shift(self) -> float:
         return getattr(self.vae.config, "shift_factor", None) or 0.0
 
-    def latents(self, channels: int, size: int) -> None:
+    def set_latent_shape(self, channels: int, size: int) -> None:
         """Set `latent_shape` and `image_size` from the denoiser's channels and side."""
         self.latent_shape = (channels, size, size)
         self.image_size = size * 2 ** (len(self.vae.config.block_out_channels) - 1)

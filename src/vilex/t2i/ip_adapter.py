@@ -10,8 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from vilex.encoder.ip_adapter import DecoupledAttention
@@ -21,11 +20,12 @@ from vilex.t2i.base import Condition
 from vilex.t2i.folder import DiffusersT2I
 
 
-class DecoupledT2I:
+class IPAdapterT2I:
     """`FrozenT2I` over a model with cross-attention and an adapter; all that is not said here is the base's."""
 
     def __init__(self, base: DiffusersT2I, adapter: DecoupledAttention):
         self.base, self.adapter = base, adapter
+        install(base.network)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["base"], name)
@@ -36,7 +36,7 @@ class DecoupledT2I:
         Raises:
             InputError: they have not.
         """
-        said = self.base.read([Prompt((prompt.words,)) for prompt in prompts], [{}] * len(prompts))
+        words = self.base.read([Prompt((prompt.words,)) for prompt in prompts], [{}] * len(prompts))
         images = [
             [named[slot.name][: slot.count] for slot in prompt.image_only().parts]
             for prompt, named in zip(prompts, tokens, strict=True)
@@ -45,24 +45,30 @@ class DecoupledT2I:
         if len(counts) > 1:
             raise InputError(
                 f"ip-adapter: prompts with {' and '.join(map(str, sorted(counts)))} image tokens cannot be drawn "
-                "together; draw them one by one"
+                "together; give all the same, as in <cat:4>, in negative prompts too"
             )
         if not counts:
-            return said
-        absent = said.sequence.new_zeros(*counts, self.base.width)  # without bias: adds exactly nothing
-        tokens = [torch.cat(parts).to(absent) if parts else absent for parts in images]
-        return replace(said, image=torch.stack(tokens))
+            return words
+        absent = words.sequence.new_zeros(*counts, self.base.width)  # without bias: adds exactly nothing
+        rows = [torch.cat(parts).to(absent) if parts else absent for parts in images]
+        return replace(words, image=torch.stack(rows), adapter=self.adapter)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        install(self.base.unet, self.adapter)
+        install(self.base.network)  # again where somebody has set other processors since
         return self.base.predict(x_t, t, condition)
 
 
-class _Decoupled:
-    """A layer's processor; no module itself, so that the frozen denoiser does not count the adapter as its own."""
+class DecoupledProcessor:
+    """A cross-attention layer's processor, which holds no adapter: who calls hands his own over with the tokens.
 
-    def __init__(self, own: nn.Module):
-        self.own, self.plain = own, AttnProcessor2_0()
+    No module itself, so that the frozen denoiser does not count an adapter as its own.
+
+    Args:
+        index: which of the denoiser's cross-attention layers it is. plain: what processes words alone.
+    """
+
+    def __init__(self, index: int, plain: Any):
+        self.index, self.plain = index, plain
 
     def __call__(
         self,
@@ -71,11 +77,13 @@ class _Decoupled:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
-        ip_hidden_states: list[Tensor] | None = None,
+        ip_hidden_states: tuple[DecoupledAttention, Tensor] | None = None,
     ) -> Tensor:
         if ip_hidden_states is None:
             return self.plain(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
-        return self.own(attn, hidden_states, (encoder_hidden_states, ip_hidden_states), attention_mask, temb)
+        adapter, tokens = ip_hidden_states
+        both = (encoder_hidden_states, [tokens])
+        return adapter[self.index](attn, hidden_states, both, attention_mask, temb)
 
 
 def cross_attention(unet: nn.Module) -> list[Attention]:
@@ -98,8 +106,8 @@ def adapter_shapes(t2i: DiffusersT2I) -> list[tuple[int, int]]:
     return [(layer.to_k.out_features, layer.to_k.in_features) for layer in layers]
 
 
-def install(unet: UNet2DConditionModel, adapter: DecoupledAttention) -> None:
-    """Let every cross-attention layer read image tokens by the adapter's own projections."""
-    for layer, own in zip(cross_attention(unet), adapter, strict=True):
-        if getattr(layer.processor, "own", None) is not own:
-            layer.processor = _Decoupled(own)
+def install(unet: nn.Module) -> None:
+    """Let every cross-attention layer read image tokens by whatever adapter comes with them."""
+    for index, layer in enumerate(cross_attention(unet)):
+        if not isinstance(layer.processor, DecoupledProcessor):
+            layer.processor = DecoupledProcessor(index, layer.processor)

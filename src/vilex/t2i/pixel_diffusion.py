@@ -19,7 +19,7 @@ from vilex.t2i.text import TextEncoder
 class PixelSpace(DiffusersT2I):
     """A family whose x0 is the picture."""
 
-    def draw_pixels(self) -> None:
+    def set_pixel_shape(self) -> None:
         """Set `latent_shape` and `image_size` from the denoiser."""
         size = self.unet.config.sample_size
         self.latent_shape, self.image_size = (self.unet.config.in_channels, size, size), size
@@ -44,7 +44,7 @@ class PixelDiffusion(PixelSpace):
     def setup(self) -> None:
         tokenizer = self.tokenizers["tokenizer"]
         self.encoders = [TextEncoder(self.text_encoder, Frame.of(tokenizer, tokenizer.model_max_length))]
-        self.draw_pixels()
+        self.set_pixel_shape()
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         output, _ = self.encoders[0].read(prompts, tokens, masked=False)
@@ -52,7 +52,7 @@ class PixelDiffusion(PixelSpace):
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         sequence, pooled = condition.sequence.to(self.dtype), condition.pooled.to(self.dtype)
-        beside = condition.beside(self.dtype)
+        beside = condition.cross_attention_kwargs(self.dtype)
         return self.unet(
             x_t.to(self.dtype), t, sequence, class_labels=pooled, cross_attention_kwargs=beside, return_dict=False
         )[0]

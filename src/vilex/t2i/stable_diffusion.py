@@ -30,7 +30,7 @@ class StableDiffusion(DiffusersT2I):
         self.positions = min(tokenizer.model_max_length, config.max_position_embeddings)
         self.encoders = [TextEncoder(self.text_encoder, Frame.of(tokenizer, self.positions))]
         self.masked = getattr(config, "use_attention_mask", False)
-        self.latents(self.unet.config.in_channels, self.unet.config.sample_size)
+        self.set_latent_shape(self.unet.config.in_channels, self.unet.config.sample_size)
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         output, _ = self.encoders[0].read(prompts, tokens, self.masked)
@@ -41,5 +41,5 @@ class StableDiffusion(DiffusersT2I):
         return self.encoders[0].embed(ids)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        sequence, beside = condition.sequence.to(self.dtype), condition.beside(self.dtype)
+        sequence, beside = condition.sequence.to(self.dtype), condition.cross_attention_kwargs(self.dtype)
         return self.unet(x_t.to(self.dtype), t, sequence, cross_attention_kwargs=beside, return_dict=False)[0]

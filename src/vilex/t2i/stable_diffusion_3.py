@@ -44,7 +44,7 @@ class StableDiffusion3(DiffusersT2I):
             self.encoders.append(
                 TextEncoder(self.text_encoder_3, Frame.of(self.tokenizers["tokenizer_3"], T5_POSITIONS), native=True)
             )
-        self.latents(self.transformer.config.in_channels, self.transformer.config.sample_size)
+        self.set_latent_shape(self.transformer.config.in_channels, self.transformer.config.sample_size)
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         parts = shares(tokens, self.encoders)

@@ -8,6 +8,7 @@ prompt of nothing at all is zeros, and its auto-encoder computes in float32 thou
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from threading import RLock
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from vilex.prompt import Frame, Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.text import TextEncoder, shares
+
+_VAE_IN_RANGE = RLock()  # while a half-precision auto-encoder is float32, no other thread may find it so
 
 
 class StableDiffusionXL(DiffusersT2I):
@@ -37,7 +40,7 @@ class StableDiffusionXL(DiffusersT2I):
             TextEncoder(self.text_encoder, Frame.of(one, one.model_max_length)),
             TextEncoder(self.text_encoder_2, Frame.of(two, two.model_max_length)),
         ]
-        self.latents(self.unet.config.in_channels, self.unet.config.sample_size)
+        self.set_latent_shape(self.unet.config.in_channels, self.unet.config.sample_size)
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         outputs = [
@@ -47,15 +50,15 @@ class StableDiffusionXL(DiffusersT2I):
         sequence = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
         pooled = outputs[1].text_embeds
         if self.index.get("force_zeros_for_empty_prompt"):
-            said = torch.tensor([bool(prompt.parts) for prompt in prompts], device=sequence.device)
-            sequence, pooled = sequence * said[:, None, None], pooled * said[:, None]
+            filled = torch.tensor([bool(prompt.parts) for prompt in prompts], device=sequence.device)
+            sequence, pooled = sequence * filled[:, None, None], pooled * filled[:, None]
         return Condition(sequence, pooled=pooled)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         size = [self.image_size] * 2
         numbers = torch.tensor([*size, 0, 0, *size], device=x_t.device, dtype=self.dtype)
         added = {"text_embeds": condition.pooled.to(self.dtype), "time_ids": numbers.expand(len(x_t), -1)}
-        sequence, beside = condition.sequence.to(self.dtype), condition.beside(self.dtype)
+        sequence, beside = condition.sequence.to(self.dtype), condition.cross_attention_kwargs(self.dtype)
         return self.unet(
             x_t.to(self.dtype), t, sequence, added_cond_kwargs=added, cross_attention_kwargs=beside, return_dict=False
         )[0]
@@ -73,12 +76,13 @@ class StableDiffusionXL(DiffusersT2I):
         """Its activations can go past float16's largest number: where its config says so, it computes in float32."""
         kind = "cpu" if self.device.type == "meta" else self.device.type
         casts = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) is torch.float16
-        half, spared = self.vae.dtype is torch.float16, self.vae.config.force_upcast
-        if spared and half:
-            self.vae.float()
-        try:
-            with torch.autocast(kind, enabled=False) if spared and casts else nullcontext():
-                yield
-        finally:
+        with _VAE_IN_RANGE if self.vae.config.force_upcast else nullcontext():
+            half, spared = self.vae.dtype is torch.float16, self.vae.config.force_upcast
             if spared and half:
-                self.vae.half()
+                self.vae.float()
+            try:
+                with torch.autocast(kind, enabled=False) if spared and casts else nullcontext():
+                    yield
+            finally:
+                if spared and half:
+                    self.vae.half()

@@ -1,6 +1,7 @@
 """A frozen text encoder that takes image tokens in the place of words, at its lookup."""
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -8,6 +9,15 @@ from torch import Tensor, nn
 
 from vilex.prompt import Frame, Prompt, compose, inject
 from vilex.t2i.offload import device_of
+
+_INJECTED: ContextVar[tuple[nn.Module, Tensor] | None] = ContextVar("injected", default=None)
+"""A lookup and what it gives instead of its words, within a call of its text encoder: every thread has its own."""
+
+
+def _give_injected(table: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+    """The one forward hook of a lookup, however many `TextEncoder`s share it; it holds nothing itself."""
+    injected = _INJECTED.get()
+    return injected[1].to(output) if injected is not None and injected[0] is table else None
 
 
 class TextEncoder:
@@ -23,9 +33,8 @@ class TextEncoder:
 
     def __init__(self, model: nn.Module, frame: Frame, native: bool = False):
         self.model, self.native, self.frame = model, native, frame
-        self._injected: Tensor | None = None
-        if not native:
-            self.table.register_forward_hook(self._replace)
+        if not native and _give_injected not in self.table._forward_hooks.values():
+            self.table.register_forward_hook(_give_injected)
 
     @property
     def table(self) -> nn.Module:
@@ -62,18 +71,14 @@ class TextEncoder:
         return self(ids, inject(self.embed(ids), layouts, tokens), mask, **how), lengths
 
     def __call__(self, ids: Tensor, embeddings: Tensor, mask: Tensor | None = None, **how: Any) -> Any:
-        """Run on embeddings [B, L, d]; ids [B, L] still tell where [EOS] is."""
+        """Run on embeddings [B, L, d]; ids [B, L] still tell where [EOS] is. Threads do not see each other's."""
         if self.native:
             return self.model(inputs_embeds=embeddings.to(self.lookup.dtype), attention_mask=mask, **how)
-        self._injected = embeddings
+        before = _INJECTED.set((self.table, embeddings))
         try:
             return self.model(ids, attention_mask=mask, **how)
         finally:
-            self._injected = None
-
-    def _replace(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
-        """Forward hook on the lookup."""
-        return None if self._injected is None else self._injected.to(output)
+            _INJECTED.reset(before)
 
 
 def shares(tokens: Sequence[Mapping[str, Tensor]], encoders: Sequence[TextEncoder]) -> list[list[dict[str, Tensor]]]:

@@ -38,7 +38,7 @@ class ZImage(DiffusersT2I):
         frame = chat_frame(self.tokenizers["tokenizer"], POSITIONS)
         self.encoders = [TextEncoder(self.text_encoder, frame, native=True)]
         compression = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        self.latents(self.transformer.config.in_channels, self.vae.config.sample_size // compression)
+        self.set_latent_shape(self.transformer.config.in_channels, self.vae.config.sample_size // compression)
 
     @property
     def image_positions(self) -> int:
@@ -50,9 +50,9 @@ class ZImage(DiffusersT2I):
         return Condition(output.hidden_states[-2], lengths=lengths)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        said = [one.to(self.dtype) for one in condition.unpadded()]
+        sequences = [one.to(self.dtype) for one in condition.unpadded()]
         pictures = list(x_t.to(self.dtype).unsqueeze(2).unbind())
-        drawn = self.transformer(pictures, (1000 - t.expand(len(x_t))) / 1000, said, return_dict=False)[0]
+        drawn = self.transformer(pictures, (1000 - t.expand(len(x_t))) / 1000, sequences, return_dict=False)[0]
         return -torch.stack([one.float() for one in drawn]).squeeze(2)
 
 

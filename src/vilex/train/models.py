@@ -33,7 +33,7 @@ def new_encoder(config: TrainConfig, t2i: DiffusersT2I, base: Path) -> ViLexEnco
         encoder = ViLexEncoder.from_tower(settings.tower, **pooler_settings(config, t2i.width), **own)
         encoder.pooler.match_vocabulary(*t2i.lookups)
     if settings.method == "de-diffusion":
-        encoder.pooler.speak(t2i.vocabulary, t2i.unsaid)
+        encoder.pooler.speak(t2i.vocabulary, t2i.wordless_ids)
     if settings.method == "ip-adapter" and before != "ip-adapter":
         encoder.pooler.match_features()
         encoder.adapter.start_from([(layer.to_k, layer.to_v) for layer in cross_attention(t2i.unet)])

@@ -21,7 +21,7 @@ from vilex.encoder.dediffusion import WordPooler
 from vilex.errors import InputError
 from vilex.hub.folder import resolve_base
 from vilex.hub.loading import quiet_loading
-from vilex.t2i import load_t2i, speaking
+from vilex.t2i import attach_adapter, load_t2i
 from vilex.train.checkpoint import flatten_optimizer, newest_whole, save_checkpoint, set_aside, unflatten_optimizer
 from vilex.train.config import TrainConfig
 from vilex.train.consistency import settle
@@ -82,7 +82,7 @@ class Training:
         self.optimizer = self.engine.prepare_optimizer(make_optimizer(self.bare, config.optim))
         self.schedule = make_schedule(self.engine.optimizer, config.optim, config.run.steps)
         words = isinstance(self.bare.pooler, WordPooler)
-        self.objective = DenoisingObjective(speaking(self.bare, self.t2i), config.objective, config.run.seed, words)
+        self.objective = DenoisingObjective(attach_adapter(self.bare, self.t2i), config.objective, config.run.seed, words)
         self.parameters = [p for p in self.bare.parameters() if p.requires_grad]
         self.ema = EMAModel(self.parameters, decay=config.optim.ema_decay, use_ema_warmup=True, power=0.75)
         self.step, self.places, self.counted = 0, {}, Counter(seen=0, bad=0)
