@@ -82,7 +82,9 @@ class Training:
         self.optimizer = self.engine.prepare_optimizer(make_optimizer(self.bare, config.optim))
         self.schedule = make_schedule(self.engine.optimizer, config.optim, config.run.steps)
         words = isinstance(self.bare.pooler, WordPooler)
-        self.objective = DenoisingObjective(attach_adapter(self.bare, self.t2i), config.objective, config.run.seed, words)
+        self.objective = DenoisingObjective(
+            attach_adapter(self.bare, self.t2i), config.objective, config.run.seed, words
+        )
         self.parameters = [p for p in self.bare.parameters() if p.requires_grad]
         self.ema = EMAModel(self.parameters, decay=config.optim.ema_decay, use_ema_warmup=True, power=0.75)
         self.step, self.places, self.counted = 0, {}, Counter(seen=0, bad=0)
