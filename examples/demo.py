@@ -32,21 +32,20 @@ def main() -> None:
         from vilex.pictures.load import load_image, square
 
         lexicon = VisualLexicon.from_pretrained("nano")
-    output = Output(arguments.out, "demo", {"model": "nano", "steps": STEPS, "seed": 0})
-    for path in arguments.images:
-        image = load_image(path)
-        with timed(f"{path.name}: encode to {lexicon.num_tokens} tokens"):
-            tokens = lexicon.encode([image])[0]
-        with timed(f"{path.name}: re-create from {', '.join(map(str, COUNTS))} tokens, {SAMPLES} samples each"):
-            drawn = reconstruct_at(lexicon, tokens, COUNTS, SAMPLES, guidance=Guidance(2.0), steps=STEPS)
-        with timed(f"{path.name}: with words"):
-            prompts = [phrase.format(n=WORD_TOKENS) for phrase in PHRASES]
-            changed = lexicon.generate(prompts, {"it": tokens}, guidance=Guidance(2.0, 4.0), steps=STEPS)
-        source = square(image, lexicon.t2i.image_size)
-        output.picture(f"{path.stem}-tokens.png", reconstruction_grid(source, drawn), source=path.name)
-        row = words_row(source, dict(zip([phrase[9:] for phrase in PHRASES], changed, strict=True)))
-        output.picture(f"{path.stem}-words.png", row, source=path.name)
-    output.manifest()
+    with Output(arguments.out, "demo", {"model": "nano", "steps": STEPS, "seed": 0}) as output:
+        for path in arguments.images:
+            image = load_image(path)
+            with timed(f"{path.name}: encode to {lexicon.num_tokens} tokens"):
+                tokens = lexicon.encode([image])[0]
+            with timed(f"{path.name}: re-create from {', '.join(map(str, COUNTS))} tokens, {SAMPLES} samples each"):
+                drawn = reconstruct_at(lexicon, tokens, COUNTS, SAMPLES, guidance=Guidance(2.0), steps=STEPS)
+            with timed(f"{path.name}: with words"):
+                prompts = [phrase.format(n=WORD_TOKENS) for phrase in PHRASES]
+                changed = lexicon.generate(prompts, {"it": tokens}, guidance=Guidance(2.0, 4.0), steps=STEPS)
+            source = square(image, lexicon.t2i.image_size)
+            output.picture(f"{path.stem}-tokens.png", reconstruction_grid(source, drawn), source=path.name)
+            row = words_row(source, dict(zip([phrase[9:] for phrase in PHRASES], changed, strict=True)))
+            output.picture(f"{path.stem}-words.png", row, source=path.name)
     console.print(f"\n{len(output.files)} pictures in {arguments.out}/ ({time.perf_counter() - started:.0f} s in all):")
     for file in output.files:
         console.print(f"  {arguments.out / file['file']}")

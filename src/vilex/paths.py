@@ -1,6 +1,8 @@
 """Names that come from data made safe as names of files, and files that are whole or not there."""
 
+import errno
 import hashlib
+import itertools
 import os
 import re
 import threading
@@ -33,11 +35,53 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Its folder is made. Several processes and threads may write the same file at once; the last one stays.
     """
+    with _beside(path) as aside:
+        yield aside
+        os.replace(aside, path)
+
+
+def write_new(path: Path, content: bytes) -> Path:
+    """Write a file whole, under its name if that is free, else under the next of `a.png`, `a~2.png`, `a~3.png`, ...
+
+    Several processes may ask for one name at once: each gets its own, and nothing that was there is touched.
+
+    Returns:
+        The name it has.
+    """
+    with _beside(path) as aside:
+        aside.write_bytes(content)
+        return next(name for name in _numbered(path) if _take(aside, name))
+
+
+def _take(aside: Path, path: Path) -> bool:
+    """Give a finished file a name, unless it is taken."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        try:  # no links on this file system: reserve the name, then fill it
+            path.open("xb").close()
+        except FileExistsError:
+            return False
+        os.replace(aside, path)
+    return True
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.stem}~{number}{path.suffix}")
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.stem[:LONGEST]}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         yield aside
-        os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
 

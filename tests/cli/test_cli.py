@@ -1,6 +1,7 @@
 """Every command as a user runs it, on the embedded model."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import vilex
 from vilex.cli import main
+from vilex.hub.folder import file_hash
+from vilex.lexicon import VisualLexicon
 from vilex.tokens import load_tokens
 
 
@@ -52,6 +56,8 @@ def test_generate_from_image_and_from_tokens(run, files, tmp_path):
     assert picture.size == (64, 64)
     inside = json.loads(picture.text["vilex"])
     assert (inside["seed"], inside["prompt"], inside["tfg"]) == (6, "a <it:4> in the snow", 3)
+    assert inside["image_sha256"] == {"it": file_hash(files[0])} and inside["base_sha256"] == manifest["base_sha256"]
+    assert (inside["base"], inside["device"], len(inside["base_sha256"])) == ("t2i", "cpu", 3)
     run("encode", *files, "-o", tmp_path / "t.safetensors", "--quiet")
     source = f"it={tmp_path / 't.safetensors'}#picture0"
     assert run("generate", "a <it:4> in the snow", "--image", source, *settings, "-o", tmp_path / "b")[0] == 0
@@ -142,6 +148,82 @@ def test_mistakes_are_one_line_and_status_two(run, files, arguments, message, tm
     monkeypatch.chdir(tmp_path)
     status, out, err = run(*[argument.format(*files) for argument in arguments])
     assert status == 2 and message in err and err.strip().count("\n") == 0 and not out
+
+
+def test_help_and_version(run):
+    for words in (["-h"], ["--help"], ["generate", "-h"], ["eval", "subject", "-h"]):
+        status, out, _ = run(*words)
+        assert status == 0 and "Usage" in out
+    assert run("--version")[:2] == (0, f"vilex {vilex.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate"], "Missing argument 'prompt'"),
+        (["generate", "a cat", "--steps", "0"], "'--steps': Input should be greater than or equal to 1"),
+        (["generate", "a cat", "--steps", "many"], "'--steps'"),
+        (["generate", "a cat", "--nope", "1"], "No such option: --nope"),
+        (["draw"], "No such command 'draw'"),
+        (["generate", "a cat", "--device", "gpu"], "--device: 'gpu' is no device; expected cpu, cuda"),
+        (["generate", "a cat", "--device", "cuda:99"], "--device: no device 'cuda:99' here; expected cpu"),
+        (["generate", "a cat", "-o", "{0}"], "is a file; give another folder with -o"),
+        (["reconstruct", "{0}", "-o", "{0}"], "is a file; give another folder with -o"),
+        (["export", "-o", "{0}"], "expected a name that ends in .onnx or .pt2"),
+        (["info", "{0}"], "a file; expected a model's folder"),
+        (["info", ""], "expected a model's name"),
+    ],
+)
+def test_usage_and_targets_are_one_line_too(run, files, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    status, out, err = run(*[argument.format(*files) for argument in arguments])
+    assert status == 2 and message in err and err.strip().count("\n") == 0 and not out
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_ctrl_c_keeps_what_is_finished(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("vilex.cli.reconstruction.AT_ONCE", 2)
+    generate = VisualLexicon.generate
+
+    def press_in_the_second_batch(self, *words, seed, **more):
+        if seed:
+            raise KeyboardInterrupt
+        return generate(self, *words, seed=seed, **more)
+
+    monkeypatch.setattr(VisualLexicon, "generate", press_in_the_second_batch)
+    status, _, err = run("generate", "a cat", "--num-images", 5, "--steps", 2, "-o", tmp_path / "out")
+    assert status == 130 and "stopped: 2 of 5 pictures" in err and err.strip().count("\n") == 0
+    content = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert content["missing"] == ["002.png", "003.png", "004.png"] and len(content["files"]) == 2
+    monkeypatch.setattr(VisualLexicon, "generate", generate)
+    assert run("generate", "a cat", "--num-images", 5, "--steps", 2, "-o", tmp_path / "out", "--quiet")[0] == 0
+    first, again = (np.asarray(Image.open(tmp_path / "out" / name)) for name in ("001.png", "001~2.png"))
+    assert np.array_equal(first, again) and (tmp_path / "out" / "004~2.png").is_file()
+
+
+def test_names_that_are_not_utf8(files, tmp_path):
+    """As a shell hands them over: bytes."""
+    odd = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    os.rename(files[0], odd)
+    words = [
+        sys.executable,
+        "-m",
+        "vilex",
+        "reconstruct",
+        odd,
+        odd + b"2",
+        "--tokens",
+        "1",
+        "--num-images",
+        "1",
+        "--steps",
+        "1",
+    ]
+    done = subprocess.run([*words, "--json", "-o", os.fsencode(tmp_path) + b"/\xff"], capture_output=True, check=False)
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"caf\\udce9.png2: no such file" in done.stderr
+    assert [file["tokens"] for file in json.loads(done.stdout)["files"]] == [1, [1]]
+    assert len(os.listdir(os.fsencode(tmp_path) + b"/\xff")) == 3
 
 
 def test_help_does_not_wait_for_torch():

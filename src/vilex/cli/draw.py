@@ -15,6 +15,7 @@ from vilex.cli.options import (
     Model,
     NumImages,
     Offload,
+    Overwrite,
     Quiet,
     Scale,
     SchedulerName,
@@ -23,6 +24,7 @@ from vilex.cli.options import (
     Upscale,
     check_counts,
     load_lexicon,
+    models_of,
     parse_number,
     parse_numbers,
     parse_pairs,
@@ -57,6 +59,7 @@ def generate(
     size: Scale = 1,
     upscale: Upscale = None,
     out: Folder = Path("out"),
+    overwrite: Overwrite = False,
     model: Model = "nano",
     t2i: Base = None,
     device: Device = "cpu",
@@ -66,33 +69,39 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Draw a prompt that mixes words and images."""
-    from vilex.cli.manifest import Output
+    from vilex.cli.manifest import Output, check_folder, hashes_of
+    from vilex.cli.reconstruction import draw_in_batches
     from vilex.guidance import Guidance
 
+    check_folder(out)
+    files = {name: Path(value.partition("#")[0]) for name, value in parse_pairs(image, "--image").items()}
     named = {name: _image_source(value) for name, value in parse_pairs(image, "--image").items()}
     weights = {name: parse_number(value, "--weight") for name, value in parse_pairs(weight, "--weight").items()}
     guidance = Guidance(cfg, tfg, interval)
     lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
     settings = {
-        "model": model, "encoder_sha256": lexicon.encoder_sha256, "prompt": prompt,
-        "images": parse_pairs(image, "--image"), "weights": weights, "tokens": tokens, "cfg": cfg, "tfg": tfg,
-        "interval": list(interval), "negative": negative, "steps": steps, "scheduler": scheduler, "seed": seed,
-        "start": start and str(start), "strength": strength, "mask": mask and str(mask),
-        "size": size, "upscale": upscale, "dtype": dtype,
+        **models_of(lexicon, model, t2i, device, dtype, offload), "prompt": prompt,
+        "images": parse_pairs(image, "--image"), "image_sha256": hashes_of(files), "weights": weights,
+        "tokens": tokens, "cfg": cfg, "tfg": tfg, "interval": list(interval), "negative": negative, "steps": steps,
+        "scheduler": scheduler, "seed": seed, "start": start and str(start), "strength": strength,
+        "mask": mask and str(mask), "start_sha256": hashes_of({"start": start, "mask": mask}), "size": size,
+        "upscale": upscale,
     }  # fmt: skip
     upscaler = _upscaler(upscale, device, dtype)
-    output = Output(out, "generate", settings)
-    with progress_bar("drawing", quiet or as_json) as on_step:
-        pictures = lexicon.generate(
-            prompt, named, num_tokens=tokens, weights=weights, negative=negative, guidance=guidance,
-            num_images=num_images, seed=seed, steps=steps, scheduler=scheduler, start=start, strength=strength,
-            mask=mask, on_step=on_step,
-        )  # fmt: skip
-    if upscaler:
-        pictures = upscaler(pictures, [prompt] * len(pictures), seed)
-    for i, picture in enumerate(pictures):
-        output.picture(f"{i:03d}.png", picture, size, seed=seed + i)
-    print_summary(output.manifest(), f"{len(pictures)} picture(s) -> {out}", quiet, as_json)
+    names = [f"{i:03d}.png" for i in range(num_images)]
+    with (
+        Output(out, "generate", settings, names, overwrite) as output,
+        progress_bar("drawing", quiet or as_json) as on_step,
+    ):
+        for first, pictures in draw_in_batches(
+            lexicon, prompt, named, num_images, seed, on_step, num_tokens=tokens, weights=weights, negative=negative,
+            guidance=guidance, steps=steps, scheduler=scheduler, start=start, strength=strength, mask=mask,
+        ):  # fmt: skip
+            if upscaler:
+                pictures = upscaler(pictures, [prompt] * len(pictures), seed + first)
+            for i, picture in enumerate(pictures, first):
+                output.picture(names[i], picture, size, seed=seed + i)
+    print_summary(output.manifest(), f"{num_images} picture(s) -> {out}", quiet, as_json)
 
 
 def reconstruct(
@@ -106,6 +115,7 @@ def reconstruct(
     size: Scale = 1,
     upscale: Upscale = None,
     out: Folder = Path("out"),
+    overwrite: Overwrite = False,
     model: Model = "nano",
     t2i: Base = None,
     device: Device = "cpu",
@@ -115,11 +125,12 @@ def reconstruct(
     as_json: Json = False,
 ) -> None:
     """Re-create images from their tokens alone, with a grid for each."""
-    from vilex.cli.manifest import Output, unique_names
+    from vilex.cli.manifest import Output, check_folder, hashes_of, unique_names
     from vilex.cli.reconstruction import reconstruct_at, reconstruction_grid
     from vilex.guidance import Guidance
     from vilex.pictures.load import load_each, square
 
+    check_folder(out)
     counts = parse_numbers(tokens, "--tokens")
     good, bad = load_each(images)
     if not good:
@@ -127,27 +138,29 @@ def reconstruct(
     lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
     check_counts(counts, lexicon.num_tokens)
     settings = {
-        "model": model, "encoder_sha256": lexicon.encoder_sha256, "cfg": cfg, "steps": steps, "scheduler": scheduler,
-        "seed": seed, "size": size, "upscale": upscale, "dtype": dtype,
+        **models_of(lexicon, model, t2i, device, dtype, offload), "cfg": cfg, "steps": steps, "scheduler": scheduler,
+        "seed": seed, "size": size, "upscale": upscale,
     }  # fmt: skip
     upscaler = _upscaler(upscale, device, dtype)
-    output = Output(out, "reconstruct", settings)
-    for name, (path, image) in zip(unique_names(list(good)), good.items(), strict=True):
-        with progress_bar(path.name, quiet or as_json) as on_step:
-            drawn = reconstruct_at(
-                lexicon, image, counts, num_images, guidance=Guidance(cfg), seed=seed, steps=steps,
-                scheduler=scheduler, on_step=on_step,
-            )  # fmt: skip
-        if upscaler:
-            drawn = {count: upscaler(pictures, [""] * len(pictures), seed) for count, pictures in drawn.items()}
-        for count, pictures in drawn.items():
-            for k, picture in enumerate(pictures):
-                output.picture(
-                    f"{name}-{count:02d}-{k}.png", picture, size, source=str(path), tokens=count, seed=seed + k
-                )
-        shown = reconstruction_grid(square(image, drawn[counts[0]][0].width), drawn)
-        output.picture(f"{name}-grid.png", shown, source=str(path), tokens=counts)
-    print_summary(output.manifest(bad), f"{len(good)} image(s) at {tokens} tokens -> {out}", quiet, as_json)
+    names = unique_names(list(good))
+    parts = [*(f"{count:02d}-{k}" for count in counts for k in range(num_images)), "grid"]
+    expected = [f"{name}-{part}.png" for name in names for part in parts]
+    with Output(out, "reconstruct", settings, expected, overwrite, bad) as output:
+        for name, (path, image) in zip(names, good.items(), strict=True):
+            with progress_bar(path.name, quiet or as_json) as on_step:
+                drawn = reconstruct_at(
+                    lexicon, image, counts, num_images, guidance=Guidance(cfg), seed=seed, steps=steps,
+                    scheduler=scheduler, on_step=on_step,
+                )  # fmt: skip
+            if upscaler:
+                drawn = {count: upscaler(pictures, [""] * len(pictures), seed) for count, pictures in drawn.items()}
+            origin = {"source": str(path), "source_sha256": hashes_of({"": path}).get("")}
+            for count, pictures in drawn.items():
+                for k, picture in enumerate(pictures):
+                    output.picture(f"{name}-{count:02d}-{k}.png", picture, size, **origin, tokens=count, seed=seed + k)
+            shown = reconstruction_grid(square(image, drawn[counts[0]][0].width), drawn)
+            output.picture(f"{name}-grid.png", shown, **origin, tokens=counts)
+    print_summary(output.manifest(), f"{len(good)} image(s) at {tokens} tokens -> {out}", quiet, as_json)
     refuse(bad)
 
 

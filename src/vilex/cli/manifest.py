@@ -1,72 +1,193 @@
-"""What a command leaves behind: pictures that carry their settings, and a manifest."""
+"""What a command leaves behind: pictures that carry their settings, and a manifest.
 
+Nothing is overwritten unless asked for: a second command in a folder writes `manifest~2.json` and `000~2.png`.
+Pictures are written as they are finished, and the manifest says at every moment what is there and what is missing.
+"""
+
+import io
 import json
+import os
+import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import vilex
-from vilex.errors import InputError
+from vilex.errors import InputError, printable
+from vilex.hub.folder import file_hash
+from vilex.paths import replacing, write_new
 
 MANIFEST = "manifest.json"
+MANIFEST_EVERY = 1.0  # seconds, while pictures come
 
 
-@dataclass
 class Output:
-    """A folder that fills with pictures, then gets its `manifest.json`.
+    """A folder that fills with pictures, and the manifest that lists them.
+
+    >>> with Output(Path("out"), "generate", {"seed": 0}, ["000.png"]) as output:
+    ...     output.picture("000.png", picture)
 
     Args:
         folder: made if it does not exist.
         command: the vilex command's name.
         settings: everything that determines the pictures, as plain values.
+        expected: names of the pictures to come; those that never came are the manifest's `missing`.
+        overwrite: whether files of the same names are replaced.
+        refused: a line for each input that was refused.
     """
 
-    folder: Path
-    command: str
-    settings: dict[str, Any]
-    files: list[dict[str, Any]] = field(default_factory=list)
-    started: float = field(default_factory=time.perf_counter)
+    def __init__(
+        self,
+        folder: Path,
+        command: str,
+        settings: Mapping[str, Any],
+        expected: Sequence[str] = (),
+        overwrite: bool = False,
+        refused: Sequence[str] = (),
+    ):
+        self.folder, self.command, self.settings, self.overwrite = folder, command, dict(settings), overwrite
+        self.missing, self.refused, self.files = list(expected), list(refused), list[dict[str, Any]]()
+        self.started, self.written = time.perf_counter(), 0.0
+        self.path: Path | None = None  # of the manifest, once there is one
 
-    def __post_init__(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot be made ({error.strerror}); give another folder with -o") from None
+    def __enter__(self) -> "Output":
+        return self
 
     def picture(self, name: str, image: Image.Image, scale: int = 1, **settings: Any) -> Path:
-        """Save a PNG, `scale` times larger (Lanczos), with its settings as text metadata."""
+        """Save a PNG, `scale` times larger (Lanczos), with its settings as text metadata; returns its path.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         if scale > 1:
             image = image.resize((image.width * scale, image.height * scale), Image.Resampling.LANCZOS)
-        text = PngInfo()
+        text, content = PngInfo(), io.BytesIO()
         text.add_text("Software", f"vilex {vilex.__version__}")
-        text.add_itxt("vilex", json.dumps({"command": self.command, **self.settings, **settings}, ensure_ascii=False))
-        path = self.folder / name
-        image.save(path, pnginfo=text)
-        self.files.append({"file": name, **settings})
+        text.add_itxt("vilex", _utf8(json.dumps(self._about() | settings, ensure_ascii=False)).decode())
+        image.save(content, "PNG", pnginfo=text)
+        mark = (self.path or self._update()).stem.removeprefix(
+            Path(MANIFEST).stem
+        )  # this command's number in the folder
+        path = self._write(self.folder / f"{Path(name).stem}{mark}.png", content.getvalue())
+        self.files.append({"file": path.name, **settings})
+        if name in self.missing:
+            self.missing.remove(name)
+        if time.perf_counter() - self.written > MANIFEST_EVERY:
+            self._update()
         return path
 
-    def manifest(self, bad: list[str] | None = None) -> dict[str, Any]:
-        """Write and return the manifest; `bad` lists inputs that were refused."""
-        content = {
+    def manifest(self) -> dict[str, Any]:
+        """What the manifest says now."""
+        return {
             "vilex": vilex.__version__,
-            "command": self.command,
-            **self.settings,
+            **self._about(),
             "files": self.files,
-            "refused": bad or [],
+            "missing": self.missing,
+            "refused": self.refused,
             "seconds": round(time.perf_counter() - self.started, 3),
         }
-        (self.folder / MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        return content
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write the manifest; Ctrl-C ends the command with a line on what is there.
+
+        A command that failed before its first picture leaves nothing.
+        """
+        if kind is not None and kind is not KeyboardInterrupt and not self.files:
+            return
+        try:
+            self._update()
+        except InputError:
+            if kind is None:
+                raise
+        if kind is KeyboardInterrupt:
+            kept, all_of_them = len(self.files), len(self.files) + len(self.missing)
+            line = f"stopped: {kept} of {all_of_them} pictures are in {self.folder}; its manifest names the missing"
+            print(printable(line), file=sys.stderr)
+
+    def _about(self) -> dict[str, Any]:
+        return {"command": self.command, **self.settings}
+
+    def _json(self) -> bytes:
+        return _utf8(json.dumps(self.manifest(), indent=2, ensure_ascii=False) + "\n")
+
+    def _update(self) -> Path:
+        """Write the manifest, the first time under a free name; returns where it is."""
+        if self.path is None:
+            self.path = self._write(self.folder / MANIFEST, self._json())
+        else:
+            with _one_line(self.path), replacing(self.path) as aside:
+                aside.write_bytes(self._json())
+        self.written = time.perf_counter()
+        return self.path
+
+    def _write(self, path: Path, content: bytes) -> Path:
+        with _one_line(path):
+            if not self.overwrite:
+                return write_new(path, content)
+            with replacing(path) as aside:
+                aside.write_bytes(content)
+            return path
 
 
-def unique_names(paths: list[Path]) -> list[str]:
-    """A name for each file: its own without the suffix, numbered where several have the same."""
-    names: list[str] = []
+def check_folder(folder: Path) -> None:
+    """Raise InputError if a folder cannot be made or written to; found before the work, and nothing is made."""
+    with _one_line(folder):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{folder}: {there} is a file; give another folder with -o")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: no permission to write in {there}; give another folder with -o")
+
+
+def check_file(path: Path, overwrite: bool = False) -> None:
+    """Raise InputError if a file cannot be written, or is there and may not be replaced; found before the work."""
+    check_folder(path.parent)
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; give a file's name with -o")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists; give another name with -o, or --overwrite")
+
+
+def hashes_of(files: Mapping[str, Path | None]) -> dict[str, str]:
+    """SHA-256 of those files that are there, by name."""
+    return {name: file_hash(path) for name, path in files.items() if path is not None and path.is_file()}
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each file: its own without the suffix, numbered where several have the same or would get it."""
+    taken: set[str] = set()
+    following: dict[str, int] = {}
+    own = {path.stem for path in paths}
+    names = []
     for path in paths:
-        taken = sum(name == path.stem or name.startswith(f"{path.stem}~") for name in names)
-        names.append(f"{path.stem}~{taken + 1}" if taken else path.stem)
+        name = path.stem
+        while name in taken:
+            following[path.stem] = following.get(path.stem, 1) + 1
+            name = f"{path.stem}~{following[path.stem]}"
+            if name in own:  # another file's own name
+                name = path.stem
+        taken.add(name)
+        names.append(name)
     return names
+
+
+def _utf8(text: str) -> bytes:
+    """JSON as UTF-8; what names of files hold that is none becomes JSON's own escapes, `\\udce9`."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be written ({reason}); give another folder with -o") from None

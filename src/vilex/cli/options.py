@@ -4,13 +4,16 @@ import json
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vilex.errors import InputError
+
+if TYPE_CHECKING:
+    from vilex.lexicon import VisualLexicon
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -26,6 +29,9 @@ Offload = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON, nothing else.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files of the same names; else new ones are numbered.")
+]
 Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures and manifest.json.")]
 Steps = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
 SchedulerName = Annotated[
@@ -42,15 +48,37 @@ Cfg = Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is 
 
 def load_lexicon(
     model: str, t2i: str | None, device: str, quiet: bool, dtype: str = "float32", offload: str | None = None
-):
+) -> "VisualLexicon":
+    """The models that `--model` and `--t2i` name, on `--device`.
+
+    Raises:
+        InputError: a value is none that is known, or a model cannot be loaded.
+    """
     import torch
 
+    from vilex.device import check_device
     from vilex.lexicon import VisualLexicon
 
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}: expected {', '.join(DTYPES)}")
+    check_device(device, "--device")
     with nullcontext() if quiet or not errors.is_terminal else errors.status(f"loading {model}"):
         return VisualLexicon.from_pretrained(model, t2i, device, getattr(torch, dtype), offload)
+
+
+def models_of(
+    lexicon: "VisualLexicon", model: str, t2i: str | None, device: str, dtype: str, offload: str | None
+) -> dict[str, Any]:
+    """What a command draws with, as its manifest and its pictures say it."""
+    return {
+        "model": model,
+        "encoder_sha256": lexicon.encoder_sha256,
+        "base": t2i or lexicon.encoder.config.base_model,
+        "base_sha256": lexicon.base_sha256,
+        "device": device,
+        "dtype": dtype,
+        "offload": offload,
+    }
 
 
 @contextmanager

@@ -1,13 +1,47 @@
 """A picture, what its tokens give back at several counts, and both side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from vilex.lexicon import ImageLike, VisualLexicon
 from vilex.pictures.grid import grid
 from vilex.tokens import counted
+
+AT_ONCE = 16  # pictures of a batch; it does not change them
+
+
+def draw_in_batches(
+    lexicon: VisualLexicon,
+    prompt: str,
+    images: Mapping[str, ImageLike],
+    num_images: int,
+    seed: int,
+    on_step: Callable[[int, int], None],
+    **settings: Any,
+) -> Iterator[tuple[int, list[Image.Image]]]:
+    """`num_images` pictures of a prompt as they are finished: (number of the first, pictures) of each batch.
+
+    Args:
+        images, settings: as of `VisualLexicon.generate`; pictures are read once.
+        seed: of the first picture, the next ones counting up.
+        on_step: called with (finished, all) denoising steps.
+    """
+    tokens = {
+        name: image if isinstance(image, Tensor) else lexicon.encode([image])[0] for name, image in images.items()
+    }
+    batches = -(-num_images // AT_ONCE)
+    for number in range(batches):
+        first = number * AT_ONCE
+        yield (
+            first,
+            lexicon.generate(
+                prompt, tokens, num_images=min(AT_ONCE, num_images - first), seed=seed + first,
+                on_step=lambda done, total, number=number: on_step(number * total + done, batches * total), **settings,
+            ),
+        )  # fmt: skip
 
 
 def reconstruct_at(
