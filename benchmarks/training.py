@@ -92,7 +92,7 @@ def loading_pair(workers: int = 2):
     """Sixteen batches of photograph-sized JPEGs with captions out of tar shards, by two workers with nothing beside
     them to do, and sixteen steps."""
     training = new_training()
-    config = DataConfig(path=str(_photo_shards(workers)), workers=workers)
+    config = DataConfig(path=str(photo_shards(Path(tempfile.mkdtemp()), workers)), workers=workers)
     loader = make_loader(
         open_sources(config), config, batch_size=BATCH, seed=0, start=0, steps=10_000,
         image_size=training.t2i.image_size, preprocess=training.bare.preprocessing,
@@ -110,9 +110,10 @@ def loading_pair(workers: int = 2):
     return load, train
 
 
-def _photo_shards(shards: int, images: int = 128) -> Path:
-    """Tar shards of smooth random 500 x 375 JPEGs, about 40 kB each as photographs of that size are."""
-    folder, rng = Path(tempfile.mkdtemp()), np.random.default_rng(0)
+def photo_shards(folder: Path, shards: int, images: int = 128) -> Path:
+    """A folder of tar shards of smooth random 500 x 375 JPEGs, about 40 kB each as photographs of that size are."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
     for shard in range(shards):
         with tarfile.open(folder / f"{shard}.tar", "w") as tar:
             for i in range(images):
