@@ -8,6 +8,7 @@ load       16 batches of photographs, two workers   16 training steps, which it 
 memory     three training steps                     peer: the usual loop, run on the embedded model
 memory-sd  a training step, Stable Diffusion 1.5    peer: the usual loop, counted on shapes
 flops-sd   its arithmetic                           peer: the usual loop, counted on shapes
+syncs      a step of four micro-batches             goal: waits for the device once
 """
 
 import argparse
@@ -33,8 +34,9 @@ GOALS = {
     "memory": 0.6,
     "memory-sd": 0.6,
     "flops-sd": 0.77,
+    "syncs": 1.0,
 }
-UNITS = {"memory": "MB", "memory-sd": "MB", "flops-sd": "TFLOP"}  # of the others: ms
+UNITS = {"memory": "MB", "memory-sd": "MB", "flops-sd": "TFLOP", "syncs": "waits"}  # of the others: ms
 
 
 def main() -> None:
@@ -70,6 +72,7 @@ def make_measures(rounds: int) -> dict[str, Callable[[], dict[str, float]]]:
         "memory": memory.run_in_turn,
         "memory-sd": memory.count_memory,
         "flops-sd": memory.count_arithmetic,
+        "syncs": training.count_syncs,
     }
 
 

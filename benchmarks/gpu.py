@@ -104,8 +104,10 @@ def train(config: TrainConfig, what: str, steps: int) -> Row:
     for _ in range(3):
         step()
     seconds, memory = _timed(step, steps, config.run.device)
-    once = make_plan(replace(config, run=replace(config.run, gradient_checkpointing=False)))
-    return Row(what, count / seconds, once.flops / count, memory, make_plan(config).peak)
+    plan = once = make_plan(config)
+    if config.run.gradient_checkpointing:
+        once = make_plan(replace(config, run=replace(config.run, gradient_checkpointing=False)))
+    return Row(what, count / seconds, once.flops / count, memory, plan.peak)
 
 
 def encode(models: Models, device: str, count: int, rounds: int) -> Row:

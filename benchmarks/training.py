@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from benchmarks.plain import PlainLoop
+from benchmarks.syncs import counting_syncs
 from vilex.data import Batch, make_loader, open_sources
 from vilex.data.config import DataConfig
 from vilex.encoder import EMBEDDED, ViLexEncoder
@@ -24,8 +25,8 @@ BATCH = 32
 SEVERAL = 16  # batches in a row: more than the workers read ahead
 
 
-def new_training() -> Training:
-    """`vilex train` on the embedded model, all tokens kept."""
+def new_training(micro_batch: int = 0) -> Training:
+    """`vilex train` on the embedded model, all tokens kept; micro_batch: images at a time, 0 for all."""
     folder = Path(tempfile.mkdtemp())
     Image.new("RGB", (64, 64)).save(folder / "one.png")
     config = build(
@@ -35,7 +36,7 @@ def new_training() -> Training:
             "data": {"path": str(folder)},
             "objective": {"tail_drop": "off"},
             "optim": {"name": "adamw"},
-            "run": {"out": str(folder / "out"), "device": "cpu", "batch_size": BATCH},
+            "run": {"out": str(folder / "out"), "device": "cpu", "batch_size": BATCH, "micro_batch": micro_batch},
         },
     )
     return Training(config)
@@ -108,6 +109,15 @@ def loading_pair(workers: int = 2):
             step()
 
     return load, train
+
+
+def count_syncs() -> dict[str, float]:
+    """How often a step of four micro-batches waits for the device; once is allowed."""
+    step = our_step(new_training(micro_batch=BATCH // 4))
+    step()
+    with counting_syncs() as waits:
+        step()
+    return {"ours": waits.total(), "other": 1, "ratio": float(waits.total())}
 
 
 def photo_shards(folder: Path, shards: int, images: int = 128) -> Path:
