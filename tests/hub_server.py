@@ -36,7 +36,7 @@ class Hub:
         """What a path answers: an object, a file's content, or None."""
         if path in {f"api/models/{self.name}/revision/{one}" for one in (self.revision, COMMIT)}:
             return {"id": self.name, "sha": COMMIT}
-        if path == f"api/models/{self.name}/tree/{COMMIT}":
+        if path in {f"api/models/{self.name}/tree/{one}" for one in (self.revision, COMMIT)}:
             files = sorted(file for file in self.folder.rglob("*") if file.is_file())
             return [
                 {"type": "file", "path": str(file.relative_to(self.folder)), "size": file.stat().st_size, "oid": "0"}

@@ -31,9 +31,24 @@ def test_exported_encoder_gives_the_same_tokens_at_any_batch_size(tmp_path, mode
         assert torch.allclose(tokens, encoder(pixels).tokens, atol=1e-4)
 
 
-def test_an_export_that_differs_is_refused(tmp_path, model_folder, monkeypatch):
-    monkeypatch.setattr("vilex.hub.export._torch", lambda model, pixels, out: model(pixels) + 1)
+@pytest.mark.parametrize("error", [1, float("nan")])
+def test_an_export_that_differs_is_refused_and_leaves_nothing(tmp_path, model_folder, monkeypatch, error):
+    def other(model, pixels, out):
+        out.write_bytes(b"wrong")
+        return model(pixels) + error
+
+    monkeypatch.setattr("vilex.hub.export._torch", other)
     with pytest.raises(InputError, match="gives other tokens than the encoder"):
         export_encoder(ViLexEncoder.from_pretrained(model_folder), tmp_path / "encoder.pt2", "torch")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("there", ["encoder.pt2", "encoder.json"])
+def test_an_export_replaces_nothing_unasked(tmp_path, there, monkeypatch):
+    (tmp_path / there).write_text("mine")
+    monkeypatch.setattr("vilex.encoder.load_encoder", None)  # said before anything is loaded
+    said = CliRunner().invoke(app, ["export", "-o", str(tmp_path / "encoder.pt2")])
+    assert isinstance(said.exception, InputError) and f"{there}: exists; give another name" in str(said.exception)
+    assert (tmp_path / there).read_text() == "mine"
     said = CliRunner().invoke(app, ["export", "-o", "encoder.bin"])
     assert isinstance(said.exception, InputError) and ".onnx or .pt2" in str(said.exception)

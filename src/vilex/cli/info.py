@@ -14,6 +14,7 @@ def info(
 ) -> None:
     """What a model is: tower, pooler, base, sizes, training."""
     lexicon = load_lexicon(model, t2i, "cpu", as_json)
-    facts = lexicon.facts()
+    version = getattr(lexicon.encoder.config, "version", None)
+    facts = ({"version": version} if version else {}) | lexicon.facts()
     text = "\n".join(f"{key:>16}  {value}" for key, value in facts.items())
     print_summary({"model": model, **facts}, text, False, as_json)

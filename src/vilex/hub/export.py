@@ -1,7 +1,9 @@
 """The encoder without Python: ONNX or torch.export, for serving. What goes in and out is checked to be equal."""
 
 import json
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.extras import needs
+from vilex.paths import write_text
 
 Format = Literal["onnx", "torch"]
 SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
@@ -30,26 +33,18 @@ class Tokens(nn.Module):
 def export_encoder(encoder: ViLexEncoder, out: Path, kind: Format) -> dict[str, Any]:
     """Write `out` (.onnx or .pt2) and beside it a .json that says how pictures become its input.
 
-    Batches may be of any size. Half-precision encoders are written in float32.
+    Batches may be of any size. Half-precision encoders are written in float32. Files appear only when they are whole
+    and checked.
 
     Returns:
         What the .json holds, and `difference`: the largest of any token value on a random batch, over the largest
         value.
     Raises:
-        InputError: a package is missing, or the exported encoder gives other tokens.
+        InputError: a package is missing, the exported encoder gives other tokens, or nothing can be written there.
     """
     encoder = encoder.cpu().float().eval()
     config = encoder.config
     pixels = torch.randn(2, 3, config.image_size, config.image_size, generator=torch.Generator().manual_seed(0))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad():
-        expected = encoder(pixels).tokens
-        found = (_onnx if kind == "onnx" else _torch)(Tokens(encoder).eval(), pixels, out)
-    difference = ((found - expected).abs().max() / expected.abs().max()).item()
-    if difference > TOLERANCE:
-        raise InputError(
-            f"{out}: gives other tokens than the encoder, by {difference:.2g} of their size; do not use it"
-        )
     about = {
         "input": {"pixel_values": ["batch", 3, config.image_size, config.image_size]},
         "output": {"tokens": ["batch", config.num_tokens, config.width]},
@@ -60,7 +55,20 @@ def export_encoder(encoder: ViLexEncoder, out: Path, kind: Format) -> dict[str, 
         "base_model": config.base_model,
         "base_sha256": config.base_sha256,
     }  # fmt: skip
-    out.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".export-", dir=out.parent) as aside:
+            path = Path(aside) / out.name
+            with torch.no_grad():
+                expected = encoder(pixels).tokens
+                found = (_onnx if kind == "onnx" else _torch)(Tokens(encoder).eval(), pixels, path)
+            difference = ((found - expected).abs().max() / expected.abs().max()).item()
+            if not difference <= TOLERANCE:
+                raise InputError(f"{out}: gives other tokens than the encoder, by {difference:.2g} of their size")
+            os.replace(path, out)
+        write_text(out.with_suffix(".json"), json.dumps(about, indent=2) + "\n")
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); give another file with -o") from None
     return {**about, "difference": difference}
 
 
