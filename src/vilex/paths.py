@@ -86,6 +86,13 @@ def _beside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def write_keeping(path: Path, text: str) -> None:
+    """Write UTF-8 as `write_text`; another text that was there is kept, under the next free name."""
+    if path.is_file() and (before := path.read_bytes()) != text.encode():
+        write_new(path, before)
+    write_text(path, text)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8, whole or not at all; see `replacing`."""
     with replacing(path) as aside:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vilex.cli.manifest import Output, check_file, check_folder, unique_names
 from vilex.errors import InputError
-from vilex.paths import write_new
+from vilex.paths import write_keeping, write_new
 
 RED = Image.new("RGB", (4, 4), "red")
 
@@ -153,3 +153,10 @@ def test_inputs_that_would_share_a_name_all_have_their_own(tmp_path):
     assert unique_names(paths) == ["cat", "cat~3", "cat~2", "cat~4", "dog", "cat~2~2"]
     many = unique_names([tmp_path / str(i) / "x.png" for i in range(8000)])
     assert len(set(many)) == 8000
+
+
+def test_other_results_of_a_folder_are_kept(tmp_path):
+    for text in ("one", "two", "two", "three"):
+        write_keeping(tmp_path / "results.json", text)
+    kept = {name: (tmp_path / name).read_text() for name in names(tmp_path)}
+    assert kept == {"results.json": "three", "results~2.json": "one", "results~3.json": "two"}

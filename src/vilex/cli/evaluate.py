@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vilex.cli.manifest import check_file, check_folder
 from vilex.cli.options import (
     Base,
     Cfg,
@@ -67,6 +68,7 @@ def reconstruction(
         from vilex.eval.rows import Reconstruction
         from vilex.eval.tables import to_markdown
 
+    check_folder(out)
     lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
     counts = parse_counts(tokens, lexicon.num_tokens)
     titles = ("caption",) if captions == 1 else tuple(f"caption {i + 1}" for i in range(captions))
@@ -120,6 +122,7 @@ def subject(
 
     if baselines and (offload or dtype != "float32"):
         raise InputError("--baselines: they train in float32 on the device itself; leave --dtype and --offload out")
+    check_folder(out)
     lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
     counts = parse_counts(tokens, lexicon.num_tokens)
     settings = SubjectSettings(
@@ -150,6 +153,8 @@ def ablate(
         from vilex.eval.tables import to_markdown
         from vilex.train.toml import load_toml
 
+    check_folder(out)
+    _check_device(device)
     results = run_ablation(load_toml(Ablation, grid), out, device, quiet or as_json)
     print_summary({"folder": str(out), **results}, to_markdown(results["rows"]), quiet, as_json)
 
@@ -162,6 +167,7 @@ def reference(
     size: Annotated[int, typer.Option(min=8, help="Pixels a side: the model's whose pictures are compared.")] = 64,
     features: Annotated[str, typer.Option(help="lite0, inception, or a hub id.")] = "lite0",
     device: Device = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -172,8 +178,16 @@ def reference(
 
     if out.suffix != ".safetensors":
         raise InputError(f"-o {out}: expected a name that ends in .safetensors")
+    check_file(out, overwrite)
+    _check_device(device)
     with progress_bar("looking", quiet or as_json) as on_picture:
         about, refused = write_reference(SourceConfig(path=data), out, features, size, images, device, on_picture)
     summary: dict[str, Any] = {"file": str(out), **about, "refused": refused}
     print_summary(summary, f"{about['count']} picture(s) -> {out}", quiet, as_json)
     refuse(refused)
+
+
+def _check_device(name: str) -> None:
+    from vilex.device import check_device
+
+    check_device(name, "--device")

@@ -25,8 +25,9 @@ from vilex.eval.picture_store import folder_name
 from vilex.eval.reconstruction import evaluate_reconstruction
 from vilex.eval.rows import Reconstruction
 from vilex.lexicon import VisualLexicon
-from vilex.paths import write_text
+from vilex.paths import write_keeping
 from vilex.train.config import TrainConfig
+from vilex.train.consistency import settle
 from vilex.train.loop import train
 from vilex.train.toml import load_toml
 
@@ -82,7 +83,7 @@ def run_ablation(grid: Ablation, out: Path, device: str = "cpu", quiet: bool = F
             for measure, value in values.items()
         }
     results = {"grid": {"train": grid.train, "set": list(grid.set)}, "rows": rows}
-    write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
+    write_keeping(out / "results.json", json.dumps(results, indent=2) + "\n")
     return results
 
 
@@ -90,8 +91,7 @@ def configure(grid: Ablation, variant: Variant, out: Path, device: str) -> Train
     """A variant's run, below `out`."""
     config = load_toml(TrainConfig, grid.train, [*grid.set, *variant.set])
     config = replace(config, run=replace(config.run, out=str(folder_of(out, variant.name) / "run"), device=device))
-    config.check()
-    return config
+    return settle(config)
 
 
 def evaluate(measure: MeasureConfig, encoder: Path, num_tokens: int, out: Path, device: str) -> dict[str, Any]:

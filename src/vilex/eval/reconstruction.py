@@ -38,7 +38,7 @@ from vilex.eval.picture_store import (
 from vilex.eval.rows import ExampleBatch, Reconstruction, Row, rows_of
 from vilex.eval.tables import to_markdown, write_curves
 from vilex.lexicon import VisualLexicon
-from vilex.paths import replacing, write_text
+from vilex.paths import replacing, write_keeping, write_text
 from vilex.pictures.grid import grid
 from vilex.pictures.load import square
 
@@ -128,7 +128,7 @@ def write_results(
     shown = [store.read(place, seed, keys[place][:GRID_ROWS]) for place, seed in columns]
     with replacing(settings.out / "grid.png") as aside:
         grid([list(line) for line in zip(*shown, strict=True)], [SOURCES, *places]).save(aside, "PNG")
-    write_text(settings.out / "results.json", json.dumps(results, indent=2) + "\n")
+    write_keeping(settings.out / "results.json", json.dumps(results, indent=2) + "\n")
     write_text(settings.out / "results.md", to_markdown(results["rows"]))
     with replacing(settings.out / "curves.svg") as aside:
         write_curves(results["rows"], aside)

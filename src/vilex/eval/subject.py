@@ -40,7 +40,7 @@ from vilex.eval.picture_store import PictureStore, folder_name, identity_of, noi
 from vilex.eval.tables import to_markdown, write_trade
 from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
-from vilex.paths import file_name, replacing, write_text
+from vilex.paths import file_name, replacing, write_keeping, write_text
 from vilex.pictures.grid import grid
 from vilex.tokens import counted
 
@@ -175,7 +175,7 @@ def write_results(out: Path, subjects: list[Subject], identity: dict[str, Any], 
         "settings": identity,
         "rows": {row: {name: interval(np.array(one)) for name, one in found.items()} for row, found in scores.items()},
     }
-    write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
+    write_keeping(out / "results.json", json.dumps(results, indent=2) + "\n")
     write_text(out / "results.md", to_markdown(results["rows"]))
     measured = {title.rsplit(" ", 1)[-1] for found in scores.values() for title in found}
     if {"prompt", "subject"} <= measured:

@@ -3,12 +3,14 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
-from torch import nn
 
 from vilex.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 HUB_PATTERNS = ("*.json", "*.txt", "*.md", "*.model")
 HUB_WEIGHTS = tuple(
@@ -135,7 +137,7 @@ def check_safetensors(folder: Path) -> None:
             raise InputError(f"{path}: damaged weights; fetch the file again") from None
 
 
-def check_whole(name: str | Path, module: nn.Module, about: dict[str, Any], exact: bool = False) -> None:
+def check_whole(name: str | Path, module: "nn.Module", about: dict[str, Any], exact: bool = False) -> None:
     """Raise InputError if weights of a loaded module were in no file; its loader has made them up.
 
     Args:
