@@ -162,7 +162,7 @@ def test_names_that_are_not_utf8(tmp_path):
     red().save(path)
     assert load_image(path).size == (8, 6)
     path.write_bytes(b"no")
-    with pytest.raises(InputError, match=r"caf\\udce9\.png: not an image") as refused:
+    with pytest.raises(InputError, match=r"caf\\udce9\.png: not a readable image") as refused:
         load_image(path)
     assert str(refused.value).encode("utf-8")
 

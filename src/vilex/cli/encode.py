@@ -72,7 +72,9 @@ def _encode_collection(
     from vilex.data.config import SourceConfig
 
     with progress_bar("encoding", quiet or as_json) as on_shard:
-        count, refused = encode_collection(Job(SourceConfig(path=data), out, model, tokens), runner, on_shard)
+        count, refused = encode_collection(
+            Job(SourceConfig(path=data, allow_pipe=True), out, model, tokens), runner, on_shard
+        )
     summary = {"folder": str(out), "model": model, "images": count, "refused": refused}
     print_summary(summary, f"{count} image(s) -> {out}", quiet, as_json)
     refuse(refused)

@@ -1,9 +1,13 @@
 """Where training images are, and how they are read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
+from vilex.errors import InputError
 from vilex.settings import Names, Range
+
+CAPTIONS = "captions"  # the column, or whichever of the usual names is there
+SMALLEST_SHARE = 1e-6  # of a mixture's images
 
 
 @dataclass(frozen=True)
@@ -15,10 +19,12 @@ class SourceConfig:
     path: Annotated[str, Names.PICTURES] = ""
     split: str = "train"  # of a Hugging Face dataset
     image_column: str = "image"
-    caption_column: str = "captions"  # text, or a list of texts of which one is drawn each time
+    # text, or a list of texts of which one is drawn each time; empty: no captions are read
+    caption_column: str = CAPTIONS
     stream: bool = False  # read Parquet and hf: in order, by row group or shard; tar shards always are
     # in a mixture, this source's share of the images
     weight: Annotated[float, Range(1e-6, 1e6, "leave out a source that is not wanted")] = 1.0
+    allow_pipe: bool = False  # let `pipe:` run its shell command
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,25 @@ class DataConfig(SourceConfig):
     # images for sample grids and scores, any source; the training images if empty
     validation: Annotated[str, Names.PICTURES] = ""
 
+    def __post_init__(self) -> None:
+        """Raise InputError for what would be left out without a word."""
+        if not self.sources:
+            return
+        for field in fields(SourceConfig):
+            if field.name not in ("path", "allow_pipe") and getattr(self, field.name) != field.default:
+                raise InputError(f"data.{field.name}: has no effect beside [[data.sources]]; give it to each source")
+        total = sum(source.weight for source in self.sources if source.weight > 0)
+        for source in self.sources:
+            share = source.weight / total if total else 0.0
+            if not share >= SMALLEST_SHARE:
+                raise InputError(
+                    f"data.sources: {source.path}: weight {source.weight:g} is a share of {share:.1g}, under "
+                    f"{SMALLEST_SHARE:g}; leave the source out, or raise its weight"
+                )
+
     @property
     def all_sources(self) -> tuple[SourceConfig, ...]:
-        return self.sources or (self,)
+        """The sources, one or several; what is allowed to all is allowed to each."""
+        if not self.sources:
+            return (self,)
+        return tuple(replace(source, allow_pipe=source.allow_pipe or self.allow_pipe) for source in self.sources)

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from vilex.data.config import DataConfig
 from vilex.data.example import Example
 from vilex.data.order import Batches, Visit
-from vilex.data.sources import Indexed
-from vilex.data.streamed import Lane, Place, Stream
+from vilex.data.sources import Indexed, Source
+from vilex.data.streamed import Lane, Place
 from vilex.errors import InputError
 from vilex.pictures.load import square
 from vilex.pictures.pixels import to_pixels
@@ -66,7 +66,7 @@ class Batch:
 
 
 def make_loader(
-    sources: list[Indexed | Stream],
+    sources: list[Source],
     config: DataConfig,
     *,
     batch_size: int,
@@ -79,7 +79,7 @@ def make_loader(
     world: int = 1,
     places: dict[LaneKey, Place] | None = None,
     pin_memory: bool = False,
-) -> DataLoader:
+) -> DataLoader[Batch]:
     """This rank's batches for steps `start` to `steps`.
 
     Args:
@@ -95,19 +95,19 @@ def make_loader(
         raise InputError(f"run.batch_size: {batch_size} is no multiple of the {world} processes")
     lanes = world * max(1, config.workers)
     for source in sources:
-        if not hasattr(source, "__len__") and len(source.shards) < lanes:
+        if not isinstance(source, Indexed) and len(source.shards) < lanes:
             raise InputError(
                 f"data.path: {source.shards[0]}: {len(source.shards)} shards for {lanes} readers "
                 f"({world} processes x {max(1, config.workers)} workers); lower data.workers, or split the shards"
             )
-    counts = [len(source) if hasattr(source, "__len__") else None for source in sources]
+    counts = [len(source) if isinstance(source, Indexed) else None for source in sources]
     weights = [source.weight for source in config.all_sources]
     prepared = _Prepared(
         sources, config, seed, image_size, preprocess, first_lane=rank * max(1, config.workers), lanes=lanes,
         start=start, places=places or {},
     )  # fmt: skip
-    return DataLoader(
-        prepared,
+    return DataLoader[Batch](
+        prepared,  # type: ignore[arg-type]  # samples, of which `collate` makes a batch
         batch_sampler=Batches(
             counts, weights, batch_size=batch_size, seed=seed, start=start, steps=steps, rank=rank, world=world
         ),
@@ -127,12 +127,12 @@ def _leave_signals_to_the_parent(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class _Prepared(Dataset):
+class _Prepared(Dataset["_Sample"]):
     """Visits made ready. In a worker it reads that worker's own lane of each stream."""
 
     def __init__(
         self,
-        sources: list[Indexed | Stream],
+        sources: list[Source],
         config: DataConfig,
         seed: int,
         size: int,
@@ -172,7 +172,7 @@ class _Prepared(Dataset):
 
     def _draw(self, visit: Visit) -> Example | InputError:
         source = self.sources[visit.source]
-        if visit.index is None:
+        if visit.index is None or not isinstance(source, Indexed):
             return next(self._lane(visit.source)[1])
         try:
             return source[visit.index]
@@ -186,7 +186,9 @@ class _Prepared(Dataset):
             turn = (worker.id + self.start) % worker.num_workers if worker else 0
             number = self.first_lane + turn
             place = self.places.get((source, number), Place())
-            lane = Lane(self.sources[source], number, self.lanes, self.seed, self.config.shuffle_chunk, place)
+            stream = self.sources[source]
+            assert not isinstance(stream, Indexed)
+            lane = Lane(stream, number, self.lanes, self.seed, self.config.shuffle_chunk, place)
             self.open[source] = lane, iter(lane)
         return self.open[source]
 

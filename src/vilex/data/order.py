@@ -1,12 +1,14 @@
 """Which sample comes when: a function of the seed and the visit's number, whoever asks."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-PERIOD = 1000  # visits over which a mixture's weights are met exactly
+PERIOD = 1000  # visits over which a mixture's weights are met exactly, if no source is rarer
 
 
 @dataclass(frozen=True)
@@ -25,25 +27,30 @@ class Visit:
 
 
 class Mixture:
-    """Deals visits out to sources by weight: exact over each `PERIOD`, in a shuffled pattern."""
+    """Deals visits out to sources by weight: exact over each period, in a shuffled pattern.
+
+    A period is `PERIOD` visits, or so many more that each source has a turn in it.
+    """
 
     def __init__(self, weights: list[float], seed: int):
-        shares = np.array(weights) / sum(weights) * PERIOD
-        counts = np.floor(shares).astype(int)
-        for i in np.argsort(counts - shares, kind="stable")[: PERIOD - counts.sum()]:
+        shares = np.array(weights) / sum(weights)
+        self.period = PERIOD * max(1, math.ceil(1 / (shares.min() * PERIOD) - 1e-9))
+        turns = shares * self.period
+        counts = np.floor(turns + 1e-9).astype(int)
+        for i in np.argsort(counts - turns, kind="stable")[: self.period - counts.sum()]:
             counts[i] += 1
         self.pattern = np.random.default_rng((seed, 2)).permutation(np.repeat(np.arange(len(weights)), counts))
-        turns = self.pattern[:, None] == np.arange(len(weights))
-        self.counts, self.earlier = counts, np.cumsum(turns, axis=0) - turns
+        self.turns = [np.flatnonzero(self.pattern == source) for source in range(len(weights))]
 
     def turn(self, visit: int) -> tuple[int, int]:
         """The source whose turn a visit is, and how many turns that source has had before."""
-        period, place = divmod(visit, PERIOD)
+        period, place = divmod(visit, self.period)
         source = int(self.pattern[place])
-        return source, int(period * self.counts[source] + self.earlier[place, source])
+        turns = self.turns[source]
+        return source, int(period * len(turns) + np.searchsorted(turns, place))
 
 
-class Batches(torch.utils.data.Sampler):
+class Batches(torch.utils.data.Sampler[list[Visit]]):
     """This rank's part of every step's batch, from step `start` to `steps`.
 
     The visits of a step do not depend on the number of ranks, so neither does what is learnt. Each epoch
@@ -73,7 +80,7 @@ class Batches(torch.utils.data.Sampler):
         return self.steps - self.start
 
     def __iter__(self) -> Iterator[list[Visit]]:
-        self.orders: dict[int, tuple[int, np.ndarray]] = {}
+        self.orders: dict[int, tuple[int, np.ndarray[Any, Any]]] = {}
         for step in range(self.start, self.steps):
             first = step * self.batch_size + self.rank * self.part
             yield [self._visit(number) for number in range(first, first + self.part)]

@@ -1,23 +1,29 @@
 """A source from end to end, once and in order: for encoding and evaluating, where nothing is shuffled."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 from vilex.data.example import Example
-from vilex.data.sources import Indexed
-from vilex.data.streamed import Stream, guarded
+from vilex.data.sources import Indexed, Source
+from vilex.data.streamed import guarded
 from vilex.errors import InputError
 
 
-def parts_of(source: Indexed | Stream, rows: int) -> list[int | range]:
+def parts_of(source: Source, rows: int) -> list[int | range]:
     """A stream's shards by number, or runs of `rows` rows."""
-    if not hasattr(source, "__len__"):
-        return list(range(len(source.shards)))
-    return [range(i, min(i + rows, len(source))) for i in range(0, len(source), rows)]
+    if isinstance(source, Indexed):
+        return [range(i, min(i + rows, len(source))) for i in range(0, len(source), rows)]
+    return list(range(len(source.shards)))
 
 
-def read_part(source: Indexed | Stream, part: int | range) -> Iterator[Example | InputError]:
+def read_part(source: Source, part: int | Sequence[int]) -> Iterator[Example | InputError]:
     """A part's examples in order, and an InputError in the place of each broken one."""
-    samples = guarded(source, part) if isinstance(part, int) else (lambda i=i: source[i] for i in part)
+    if isinstance(part, int):
+        assert not isinstance(source, Indexed), "a part of a stream is the number of a shard, of others rows"
+        samples = guarded(source, part)
+    else:
+        assert isinstance(source, Indexed)
+        samples = (partial(source.__getitem__, i) for i in part)
     for sample in samples:
         try:
             yield sample if isinstance(sample, InputError) else sample()
@@ -25,7 +31,7 @@ def read_part(source: Indexed | Stream, part: int | range) -> Iterator[Example |
             yield error
 
 
-def read_all(source: Indexed | Stream, refused: list[str]) -> Iterator[Example]:
+def read_all(source: Source, refused: list[str]) -> Iterator[Example]:
     """All good examples in order; a line for each broken one is added to `refused`."""
     for part in parts_of(source, rows=1000):
         for example in read_part(source, part):

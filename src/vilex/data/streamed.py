@@ -1,13 +1,16 @@
 """Sources read in order: WebDataset tar shards, Parquet by row groups, Hugging Face streams.
 
-A stream is a list of shards. Every (rank, worker) pair has a lane of its own: each epoch shuffles the
-shards and deals them to the lanes, so no sample is seen twice in an epoch; within a shard, samples are
-shuffled in chunks. Where a lane stands is three numbers, so a run goes on at the very next sample.
+A stream is a list of shards. Every (rank, worker) pair has a lane of its own: in each of its rounds the
+shards are shuffled and dealt to the lanes, and it gives every sample of its share once; within a shard, samples
+are shuffled in chunks. Where a lane stands is three numbers, so a run goes on at the very next sample.
+
+All lanes give equally many samples, whatever they hold: where shards are of unequal size, or do not go into the
+number of lanes, one with less begins its next round while another is in the middle of one.
 """
 
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,22 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from vilex.data.config import SourceConfig
-from vilex.data.example import (
-    Example,
-    captions_in_json,
-    captions_in_text,
-    decode_image,
-)
-from vilex.data.indexed import row_to_example, table_columns, undecoded
+from vilex.data.example import Example, captions_in_json, captions_in_text, decode_image
+from vilex.data.indexed import common_columns, file_stamp, read_parquet, row_to_example, undecoded
+from vilex.data.tar import TarSample, read_samples
 from vilex.errors import InputError
-from vilex.extras import needs
-from vilex.pictures.load import EXTENSIONS
-
-with needs("data"):
-    import pyarrow
-    import pyarrow.parquet
-    from webdataset.gopen import gopen
-    from webdataset.tariterators import group_by_keys, tar_file_expander
 
 Raw = Callable[[], Example]  # decodes one sample; raises InputError where it is broken
 
@@ -40,92 +31,81 @@ class Stream(Protocol):
 
     shards: list[str]
 
-    def read(self, shard: int) -> Iterator[Raw]: ...
+    def read(self, shard: int) -> Iterator[Raw | InputError]: ...
+
+    def stamp(self, shard: int) -> str:
+        """Something that changes when the shard does; empty where that cannot be known."""
+        ...
 
 
 class TarStream:
     """WebDataset shards: local, `http(s)://`, `pipe:`; images with `.txt` or `.json` captions by key."""
 
-    def __init__(self, shards: list[str], config: SourceConfig):
-        self.shards, self.config = shards, config
+    def __init__(self, shards: list[str], config: SourceConfig, side: int | None = None):
+        self.shards, self.config, self.side = shards, config, side
 
-    def read(self, shard: int) -> Iterator[Raw]:
-        url = self.shards[shard]
-        for sample in _whole_samples(url):
-            yield lambda sample=sample: self._decode(sample, f"{url} {sample['__key__']}")
+    def read(self, shard: int) -> Iterator[Raw | InputError]:
+        for sample in read_samples(self.shards[shard]):
+            if isinstance(sample, InputError):
+                yield sample
+            else:
+                yield partial(self._decode, sample, f"{self.shards[shard]} {sample.key}")
 
-    def _decode(self, sample: dict[str, Any], name: str) -> Example:
-        images = [key for key in sample if f".{key.rsplit('.', 1)[-1]}" in EXTENSIONS]
-        if not images:
-            raise InputError(f"{name}: no image, only {', '.join(k for k in sample if not k.startswith('__'))}")
+    def stamp(self, shard: int) -> str:
+        return file_stamp(self.shards[shard])
+
+    def _decode(self, sample: TarSample, name: str) -> Example:
         captions: tuple[str, ...] = ()
-        if "txt" in sample:
-            captions = captions_in_text(sample["txt"].decode("utf-8", errors="replace"))
-        elif "json" in sample:
-            captions = captions_in_json(sample["json"], self.config.caption_column, name)
-        return Example(decode_image(sample[images[0]], name), captions, sample["__key__"])
-
-
-def _whole_samples(url: str) -> Iterator[dict[str, Any]]:
-    """A shard's samples, one behind: where a shard breaks off, its last sample may lack a file.
-
-    Raises:
-        OSError: the shard has no end. tarfile takes that for the end, wherever it falls between two files.
-    """
-    with gopen(url) as stream:
-        read = _Watched(stream)
-        held = None
-        for sample in group_by_keys(tar_file_expander([{"url": url, "stream": read}])):
-            if held is not None:
-                yield held
-            held = sample
-        if read.plain and any(read.tail):
-            raise OSError("unexpected end of data")
-    if held is not None:
-        yield held
-
-
-class _Watched:
-    """A byte stream that remembers what it is, and how it ended."""
-
-    def __init__(self, stream: Any):
-        self.stream, self.plain, self.tail = stream, None, b""
-
-    def read(self, size: int = -1) -> bytes:
-        content = self.stream.read(size)
-        if self.plain is None:
-            self.plain = content[257:262] == b"ustar"  # not compressed
-        if content:
-            self.tail = content[-tarfile.BLOCKSIZE :]
-        return content
+        if self.config.caption_column and ".txt" in sample.captions:
+            captions = captions_in_text(sample.captions[".txt"], name)
+        elif self.config.caption_column and ".json" in sample.captions:
+            captions = captions_in_json(sample.captions[".json"], self.config.caption_column, name)
+        return Example(decode_image(sample.image, name, side=self.side), captions, sample.key)
 
 
 class ParquetStream:
     """Parquet tables, a row group a shard; only the groups at hand are in memory."""
 
-    def __init__(self, paths: list[Path], config: SourceConfig):
-        self.config, self.columns = config, table_columns(paths[0], config)
-        self.groups = [(path, group) for path in paths for group in range(_row_groups(path))]
+    def __init__(self, paths: list[Path], config: SourceConfig, side: int | None = None):
+        self.config, self.side, self.columns = config, side, common_columns(paths, config)
+        self.groups = [(path, group) for path in paths for group in range(read_parquet(path).num_row_groups)]
         self.shards = [f"{path} group {group}" for path, group in self.groups]
 
-    def read(self, shard: int) -> Iterator[Raw]:
+    def read(self, shard: int) -> Iterator[Raw | InputError]:
         path, group = self.groups[shard]
-        table = pyarrow.parquet.ParquetFile(path).read_row_group(group, columns=self.columns)
+        table = read_parquet(path).read_row_group(group, columns=self.columns)
         for row, record in enumerate(table.to_pylist()):
-            yield lambda row=row, record=record: row_to_example(record, self.config, f"{self.shards[shard]} row {row}")
+            name = f"{self.shards[shard]} row {row}"
+            yield partial(row_to_example, record, self.config, name, (path.parent,), self.side)
+
+    def rows(self, shard: int) -> int:
+        """How many rows a shard has."""
+        path, group = self.groups[shard]
+        return int(read_parquet(path).metadata.row_group(group).num_rows)
+
+    def stamp(self, shard: int) -> str:
+        return file_stamp(self.groups[shard][0])
 
 
 class HuggingFaceStream:
-    """A streaming dataset of the `datasets` library, by its own shards."""
+    """A streaming dataset of the `datasets` library, by its own shards.
 
-    def __init__(self, dataset: Any, config: SourceConfig):
-        self.config, self.dataset = config, undecoded(dataset, config)
+    Args:
+        roots: the folders in which its rows may name files.
+    """
+
+    def __init__(self, dataset: Any, config: SourceConfig, roots: tuple[Path, ...] = (), side: int | None = None):
+        self.config, self.dataset, self.roots, self.side = config, undecoded(dataset, config), roots, side
         self.shards = [f"{config.path} shard {i}" for i in range(dataset.num_shards)]
 
-    def read(self, shard: int) -> Iterator[Raw]:
+    def read(self, shard: int) -> Iterator[Raw | InputError]:
         part = self.dataset.shard(num_shards=len(self.shards), index=shard)
         for row, record in enumerate(part):
-            yield lambda row=row, record=record: row_to_example(record, self.config, f"{self.shards[shard]} row {row}")
+            name = f"{self.shards[shard]} row {row}"
+            yield partial(row_to_example, record, self.config, name, self.roots, self.side)
+
+    def stamp(self, shard: int) -> str:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -199,10 +179,3 @@ def _decoded(sample: Raw | InputError) -> Example | InputError:
         return sample()
     except InputError as error:
         return error
-
-
-def _row_groups(path: Path) -> int:
-    try:
-        return pyarrow.parquet.ParquetFile(path).num_row_groups
-    except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"data.path: {path}: cannot be read as Parquet ({error})") from None

@@ -118,7 +118,7 @@ def _damage_named(name: str) -> Iterator[None]:
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise InputError(f"{name}: not an image that can be read; convert it to PNG or JPEG") from None
+        raise InputError(f"{name}: not a readable image; convert it to PNG or JPEG") from None
     except Image.DecompressionBombError:
         raise InputError(f"{name}: over {MAX_PIXELS} pixels; resize it first") from None
     except Exception as error:
