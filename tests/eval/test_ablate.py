@@ -1,11 +1,13 @@
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from vilex.cli.app import app
 from vilex.errors import InputError
-from vilex.eval.ablate import Ablation, run_ablation
+from vilex.eval.ablate import Ablation, load_grid, run_ablation
+from vilex.eval.ablate import configure as configure_variant
 from vilex.train.toml import build, load_toml
 
 
@@ -83,3 +85,19 @@ def test_a_wrong_setting_of_the_last_variant_is_found_before_the_first_trains(gr
             build(Ablation, {"train": "t", "measure": {"data": "d"}, "variants": [{"name": "a"}, {"name": "a"}]}),
             tmp_path,
         )
+
+
+def test_relative_paths_of_a_grid_are_relative_to_it(tmp_path, monkeypatch, configure):
+    (tmp_path / "grids").mkdir()
+    base, tower = configure().model.base, configure().model.tower
+    (tmp_path / "grids" / "run.toml").write_text(f'model = {{base = "{base}", tower = "{tower}", heads = 4}}\n')
+    (tmp_path / "grids" / "grid.toml").write_text(
+        'train = "run.toml"\nset = ["data.path=images"]\nmeasure.data = "held-out"\nvariants = [{name = "a"}]\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    grid = load_grid(Path("grids/grid.toml"))
+    assert grid.measure.data == str(tmp_path / "grids" / "held-out")
+    config = configure_variant(grid, grid.variants[0], Path("out"), "cpu")
+    assert config.data.path == str(tmp_path / "grids" / "images") and config.run.out == "out/a/run"
+    with pytest.raises(InputError, match=r"measure\.counts\[1\]: expected a whole number from 1 to 75, got 0"):
+        build(Ablation, {"measure": {"counts": [1, 0]}})

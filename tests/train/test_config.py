@@ -172,6 +172,8 @@ def test_relative_paths_in_a_file_are_relative_to_it(tmp_path, monkeypatch, mode
     assert paths == [str(here / "a.parquet"), f"{glob.escape(str(here))}/{{00..03}}.tar", "/b"]
     given = load_toml(TrainConfig, "where [it] is/run.toml", ["run.out=elsewhere", "model.tower=./towers"])
     assert given.run.out == "elsewhere" and given.model.tower == "./towers"
+    beside = load_toml(TrainConfig, "where [it] is/run.toml", ["run.out=b", 'data={path="c"}'], tmp_path / "d")
+    assert beside.run.out == str(tmp_path / "d" / "b") and beside.data.path == str(tmp_path / "d" / "c")
     named = {
         name for name, hint in HINTS.items() if get_origin(hint) is Annotated and Names in map(type, get_args(hint))
     }

@@ -149,13 +149,12 @@ def ablate(
 ) -> None:
     """Train variants of one run, evaluate each, and print one table. What is finished is not done again."""
     with needs("eval,train"):
-        from vilex.eval.ablate import Ablation, run_ablation
+        from vilex.eval.ablate import load_grid, run_ablation
         from vilex.eval.tables import to_markdown
-        from vilex.train.toml import load_toml
 
     check_folder(out)
     _check_device(device)
-    results = run_ablation(load_toml(Ablation, grid), out, device, quiet or as_json)
+    results = run_ablation(load_grid(grid), out, device, quiet or as_json)
     print_summary({"folder": str(out), **results}, to_markdown(results["rows"]), quiet, as_json)
 
 

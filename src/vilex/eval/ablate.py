@@ -17,7 +17,7 @@ Runs go on where they stopped, and what is evaluated stays, so the command can b
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from vilex.data.config import SourceConfig
 from vilex.errors import InputError
@@ -26,7 +26,8 @@ from vilex.eval.reconstruction import evaluate_reconstruction
 from vilex.eval.rows import Reconstruction
 from vilex.lexicon import VisualLexicon
 from vilex.paths import write_keeping
-from vilex.train.config import TrainConfig
+from vilex.settings import Names, Range
+from vilex.train.config import MOST_TOKENS, TrainConfig
 from vilex.train.consistency import settle
 from vilex.train.loop import train
 from vilex.train.toml import load_toml
@@ -36,14 +37,14 @@ from vilex.train.toml import load_toml
 class MeasureConfig:
     """What every variant's encoder is measured by; see `vilex.eval.rows.Reconstruction`."""
 
-    data: str = ""
-    images: int = 64
-    counts: tuple[int, ...] = (1, 4, 16)
-    seeds: tuple[int, ...] = (0,)
+    data: Annotated[str, Names.PICTURES] = ""
+    images: Annotated[int, Range(1, 10**9)] = 64
+    counts: tuple[Annotated[int, Range(1, MOST_TOKENS)], ...] = (1, 4, 16)
+    seeds: tuple[Annotated[int, Range(0, 2**32 - 1)], ...] = (0,)
     features: tuple[str, ...] = ("lite0",)
     measures: tuple[str, ...] = ("distance", "error")
-    cfg: float = 2.0
-    steps: int = 16
+    cfg: Annotated[float, Range(-1000, 1000, "1 is no guidance")] = 2.0
+    steps: Annotated[int, Range(1, 1000)] = 16
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,17 @@ class Variant:
 
 @dataclass(frozen=True)
 class Ablation:
-    train: str = ""
+    train: Annotated[str, Names.FILE] = ""
     set: tuple[str, ...] = ()
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     variants: tuple[Variant, ...] = ()
+    folder: Annotated[str, Names.FILE] = ""  # what paths in `set` are relative to, if not to where one is
+
+
+def load_grid(path: Path) -> Ablation:
+    """A grid's TOML file, whose relative paths are relative to it; see `load_toml` for what raises."""
+    grid = load_toml(Ablation, path)
+    return replace(grid, folder=grid.folder or str(path.parent.absolute()))
 
 
 def run_ablation(grid: Ablation, out: Path, device: str = "cpu", quiet: bool = False) -> dict[str, Any]:
@@ -89,7 +97,7 @@ def run_ablation(grid: Ablation, out: Path, device: str = "cpu", quiet: bool = F
 
 def configure(grid: Ablation, variant: Variant, out: Path, device: str) -> TrainConfig:
     """A variant's run, below `out`."""
-    config = load_toml(TrainConfig, grid.train, [*grid.set, *variant.set])
+    config = load_toml(TrainConfig, grid.train, [*grid.set, *variant.set], Path(grid.folder) if grid.folder else None)
     config = replace(config, run=replace(config.run, out=str(folder_of(out, variant.name) / "run"), device=device))
     return settle(config)
 

@@ -20,9 +20,13 @@ Config = TypeVar("Config")
 __all__ = ["build", "load_toml", "to_dict"]
 
 
-def load_toml(cls: type[Config], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+def load_toml(
+    cls: type[Config], path: str | Path, overrides: list[str] | tuple[str, ...] = (), folder: Path | None = None
+) -> Config:
     """Read a dataclass from a TOML file, then apply `section.key=value` overrides in order.
 
+    Args:
+        folder: what relative paths of the overrides are relative to, where that is not the folder one is in.
     Raises:
         InputError: the file is missing or is no TOML, a key is unknown, or a value has the wrong type or is out
             of its range.
@@ -41,7 +45,7 @@ def load_toml(cls: type[Config], path: str | Path, overrides: list[str] | tuple[
         raise InputError(f"{path}: nested too deeply; give a TOML file of sections and values") from None
     _from_folder(cls, tree, path.parent.absolute())
     for override in overrides:
-        _apply_override(tree, override)
+        _apply_override(tree, override, cls, folder)
     return build(cls, tree, where=str(path))
 
 
@@ -89,7 +93,7 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
+def _apply_override(tree: dict[str, Any], override: str, cls: type, folder: Path | None) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise InputError(f"override '{override}': expected section.key=value")
@@ -98,8 +102,13 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     except (ValueError, RecursionError):
         value = text  # a bare word is a string, as a shell user expects
     *sections, name = key.strip().split(".")
+    given = leaf = {name: value}
+    for section in reversed(sections):
+        given = {section: given}
+    if folder:
+        _from_folder(cls, given, folder)
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
             raise InputError(f"override '{override}': '{section}' is a value, not a section")
-    tree[name] = value
+    tree[name] = leaf[name]
