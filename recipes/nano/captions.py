@@ -66,7 +66,7 @@ def _detailed(placed: Placed, rng: np.random.Generator) -> str:
     """`a big red and white mushroom in flat style`."""
     size = {32: "small", 48: "medium"}.get(placed.size, str(rng.choice(["big", "large"])))
     words = [size, " and ".join(placed.sprite.colours), placed.sprite.word]
-    return f"{_with_article(' '.join(word for word in words if word))} in {rng.choice(STYLES[placed.sprite.style])}"
+    return f"{with_article(' '.join(word for word in words if word))} in {rng.choice(STYLES[placed.sprite.style])}"
 
 
 def _lead(rng: np.random.Generator) -> str:
@@ -82,10 +82,11 @@ def _noun(placed: Placed, rng: np.random.Generator, size: bool = False, style: b
             word = f"{rng.choice(['big', 'large'])} {word}"
     if style:
         word = f"{word} in {rng.choice(STYLES[placed.sprite.style])}"
-    return _with_article(word)
+    return with_article(word)
 
 
-def _with_article(word: str) -> str:
+def with_article(word: str) -> str:
+    """`a cat`, `an owl`, `grapes`."""
     if word.split(" in ")[0].endswith(_PLURALS):
         return word
     article = "an" if word[0] in "aeiou" and not word.startswith("uni") else "a"

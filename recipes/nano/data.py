@@ -78,7 +78,13 @@ def compose(preset: Preset, data: Path, out: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     kinds = kinds_of(preset.data)
     parts = [
-        Part(kind, number, data / "emoji-64px.parquet", preset.data.focus_concepts, folder / f"{kind.drawings}-{kind.table}-{number:04d}.parquet")
+        Part(
+            kind,
+            number,
+            data / "emoji-64px.parquet",
+            preset.data.focus_concepts,
+            folder / f"{kind.drawings}-{kind.table}-{number:04d}.parquet",
+        )
         for kind in kinds
         for number in range(-(-kind.count // PART))
     ]
@@ -86,6 +92,7 @@ def compose(preset: Preset, data: Path, out: Path) -> None:
         found = _sprites(data / "emoji-64px.parquet", preset.data.focus_concepts, drawings)
         print(f"{drawings}: {len(found)} drawings of {len({sprite.concept for sprite in found})} concepts", flush=True)
     missing = [part for part in parts if not part.path.is_file()]
+    os.environ["OMP_NUM_THREADS"] = "1"  # of each process of the pool
     with get_context("spawn").Pool(preset.threads) as pool:
         for _ in track(pool.imap_unordered(_write_part, missing), total=len(missing), description="scenes"):
             pass

@@ -107,7 +107,9 @@ class Trainer:
         self.ema = EMAModel(self.parameters, decay=decay, use_ema_warmup=True, power=0.75)
         self.done, self.seconds, self.precision = 0, 0.0, ""
         self.resume()
-        self.precision = self.precision or (choose_precision(preset.device) if preset.precision == "auto" else preset.precision)
+        self.precision = self.precision or (
+            choose_precision(preset.device) if preset.precision == "auto" else preset.precision
+        )
         self.sums: dict[str, Tensor] = {}
         self.summed = 0
 
@@ -125,7 +127,9 @@ class Trainer:
                     self.save()
                     saved = time.monotonic()
                 if stop.asked:
-                    raise SystemExit(f"{self.name}: stopped at step {self.done:,} of {self.steps:,}; the same command goes on")
+                    raise SystemExit(
+                        f"{self.name}: stopped at step {self.done:,} of {self.steps:,}; the same command goes on"
+                    )
         if self.done > first:
             self.save()
 
@@ -181,7 +185,11 @@ class Trainer:
         }
         self.state.parent.mkdir(parents=True, exist_ok=True)
         aside = self.state.with_suffix(".tmp")
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, aside, {"json": json.dumps(plain)})
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+            aside,
+            {"json": json.dumps(plain)},
+        )
         os.replace(aside, self.state)
 
     def resume(self) -> None:
@@ -196,7 +204,9 @@ class Trainer:
                     part, name = key.split("/", 1)
                     parts[part][name] = file.get_tensor(key)
             self.model.load_state_dict(parts["model"])
-            self.ema.shadow_params = [parts["average"][name].to(p.device) for name, p in zip(self.names, self.parameters, strict=True)]
+            self.ema.shadow_params = [
+                parts["average"][name].to(p.device) for name, p in zip(self.names, self.parameters, strict=True)
+            ]
             self.ema.optimization_step = plain["averaged"]
             self.optimizer.load(parts["optimizer"])
             self.done, self.seconds, self.precision = plain["step"], plain["seconds"], plain["precision"]
@@ -213,12 +223,15 @@ class Trainer:
         """The number of steps may change while the rate still stays; all else would be another run."""
         remedy = "remove the file to begin the stage anew, or give the same settings"
         for key, value in self.settings.items():
-            if before["settings"].get(key) != value:
-                raise SystemExit(f"{self.state}: belongs to a run with {key} = {before['settings'].get(key)!r}, not {value!r}; {remedy}")
+            was = before["settings"].get(key)
+            if was != value:
+                raise SystemExit(f"{self.state}: belongs to a run with {key} = {was!r}, not {value!r}; {remedy}")
         falls = (1 - COOLDOWN) * min(self.steps, before["steps"])
         if before["steps"] != self.steps and before["step"] > falls:
             images = before["steps"] * self.batch
-            raise SystemExit(f"{self.state}: belongs to a run of {images:,} images, and its rate has begun to fall; {remedy}")
+            raise SystemExit(
+                f"{self.state}: belongs to a run of {images:,} images, and its rate has begun to fall; {remedy}"
+            )
 
     def _write(self) -> None:
         row = {name: round(float(total) / self.summed, 5) for name, total in self.sums.items()}
@@ -228,7 +241,9 @@ class Trainer:
         row = {"step": self.done, "images": images, "seconds": round(seconds, 1), **row}
         with self.log.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        said = ", ".join(f"{key} {value:.4f}" for key, value in row.items() if isinstance(value, float) and key != "seconds")
+        said = ", ".join(
+            f"{key} {value:.4f}" for key, value in row.items() if isinstance(value, float) and key != "seconds"
+        )
         print(
             f"{self.name}: {images:,} of {self.steps * self.batch:,} images, {speed:.0f} a second, "
             f"{_clock(left)} left; {said}",
@@ -238,10 +253,9 @@ class Trainer:
 
 
 def _recorded(settings: StageSettings) -> dict[str, Any]:
-    """A stage's settings as JSON gives them back, without its length."""
+    """A stage's settings as JSON gives them back, without its lengths."""
     values = json.loads(json.dumps(asdict(settings)))
-    values.pop("images")
-    return values
+    return {key: value for key, value in values.items() if not key.endswith("images")}
 
 
 _orders: dict[tuple[int, int, int], np.ndarray] = {}

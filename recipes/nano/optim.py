@@ -20,7 +20,9 @@ class Optimizer:
         slow: a parameter that learns at a tenth of the rate, if any.
     """
 
-    def __init__(self, named: dict[str, nn.Parameter], lr: float, rule: str = "adamw", slow: nn.Parameter | None = None):
+    def __init__(
+        self, named: dict[str, nn.Parameter], lr: float, rule: str = "adamw", slow: nn.Parameter | None = None
+    ):
         if rule not in ("adamw", "muon"):
             raise ValueError(f"optimizer: expected adamw or muon, got {rule!r}")
         self.named = named
@@ -35,7 +37,9 @@ class Optimizer:
         ]
         if self.matrices:
             self.parts.append(
-                torch.optim.Muon(list(self.matrices.values()), lr=lr, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw")
+                torch.optim.Muon(
+                    list(self.matrices.values()), lr=lr, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"
+                )
             )
         self.rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
 

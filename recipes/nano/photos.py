@@ -32,13 +32,15 @@ def photo_rows(tables: list[Path], count: int, rng: np.random.Generator) -> list
 
 
 def bare_photos(tables: list[Path], count: int, more: Path | None = None) -> Iterator[dict[str, bytes]]:
-    """The first `count` photographs of some tables and all of one more, as PNG of 64 x 64 pixels, their middle square."""
+    """The first `count` photographs of some tables and all of one more, middle squares as PNG, 64 x 64."""
     for table in tables:
         images = pyarrow.parquet.read_table(table, columns=["image"])["image"].slice(0, count)
         count -= len(images)
         yield from ({"image": _square(cell.as_py())} for cell in images)
     if more is not None:
-        yield from ({"image": _square(cell.as_py())} for cell in pyarrow.parquet.read_table(more, columns=["image"])["image"])
+        yield from (
+            {"image": _square(cell.as_py())} for cell in pyarrow.parquet.read_table(more, columns=["image"])["image"]
+        )
 
 
 def _square(content: bytes) -> bytes:

@@ -23,7 +23,7 @@ class AutoencoderPreset:
     layers: int = 1
     latent_channels: int = 16
     images: int = 160_000
-    batch: int = 16
+    batch: int = 8
     lr: float = 1e-3
     linear_share: float = 0.1  # of the steps spent on the closed-form code
     shake: float = 0.08  # the strongest noise on codes before they are decoded; their variance is one

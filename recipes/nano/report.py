@@ -10,6 +10,7 @@ from pathlib import Path
 from recipes.nano.presets import Preset
 from recipes.nano.tables.ablations import ablate
 from recipes.nano.tables.judge import load_judge
+from recipes.nano.tables.names import check_judge, read_names
 from recipes.nano.tables.page import write_pages
 from recipes.nano.tables.probes import probe
 from recipes.nano.tables.reconstruction import SETS, baseline_rows, protocol, reconstruct
@@ -38,6 +39,8 @@ def write_report(preset: Preset, data: Path, out: Path) -> None:
         judge, out / f"{SETS[0]}.parquet", PictureStore.open(settings.out),
         {title: row.place(title) for title, row in rows.items()}, found["images"], found["seeds"],
     )  # fmt: skip
+    results["names"] = read_names(preset, out, lexicon, judge)
+    results["judge"] = check_judge(preset, data, judge)
     results["subjects"] = draw_subjects(preset, data, out, lexicon, judge)
     results["probes"] = probe(preset, out, lexicon)
     results["ablations"] = ablate(preset, out) if (out / "tower").is_dir() else {}

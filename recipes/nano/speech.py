@@ -55,7 +55,11 @@ class CaptionBank:
         share = self.settings.blend_share
         words = np.full((len(index), POSITIONS), eos)
         ids = words.copy()
-        blend = np.broadcast_to(np.eye(POSITIONS, dtype=np.float32), (len(index), POSITIONS, POSITIONS)).copy() if share else None
+        blend = (
+            np.broadcast_to(np.eye(POSITIONS, dtype=np.float32), (len(index), POSITIONS, POSITIONS)).copy()
+            if share
+            else None
+        )
         for i, place in enumerate(index.tolist()):
             said = self.mosaics[place] if whole_mosaics else self._say(place, rng)[:ROOM]
             words[i, : len(said) + 1] = ids[i, : len(said) + 1] = [bos, *said]

@@ -64,7 +64,7 @@ class Sprite:
 
     @property
     def word(self) -> str:
-        return self.concept.removesuffix(" face").lower()
+        return word_of(self.concept)
 
     @cached_property
     def colours(self) -> tuple[str, ...]:
@@ -77,6 +77,11 @@ class Sprite:
     @property
     def held_out(self) -> bool:
         return is_held_out(self.concept, self.style)
+
+
+def word_of(concept: str) -> str:
+    """What a caption calls a concept."""
+    return concept.removesuffix(" face").lower()
 
 
 def is_held_out(concept: str, style: str) -> bool:

@@ -81,7 +81,9 @@ def train_t2i(preset: Preset, out: Path) -> None:
         t = terms.levels(len(x0), generator, lowest=RASTER_NOISE if places else 0.0)
         said = captions.draw(index, step.rng, whole_mosaics=places)
         with trainer.autocast():
-            v = predict(terms.schedule.add_noise(x0, noise, t), t, read(text_encoder, said, preset.device), return_dict=False)[0]
+            v = predict(
+                terms.schedule.add_noise(x0, noise, t), t, read(text_encoder, said, preset.device), return_dict=False
+            )[0]
             loss, values = terms.loss(v.float(), x0, noise, t, index)
         trainer.update(loss, **values)
         if trainer.looks:
@@ -96,7 +98,11 @@ def train_t2i(preset: Preset, out: Path) -> None:
 
 def latents_of(vae: AutoencoderKL, table: Path, device: str, out: Path) -> Tensor:
     """The table's latents, [N, c, 8, 8] in half precision, made once for each auto-encoder and table."""
-    path = out / "state" / f"latents-{table.stem}-{file_hash(out / 'vae' / 'diffusion_pytorch_model.safetensors')[:12]}.safetensors"
+    path = (
+        out
+        / "state"
+        / f"latents-{table.stem}-{file_hash(out / 'vae' / 'diffusion_pytorch_model.safetensors')[:12]}.safetensors"
+    )
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({"latents": encode_all(vae, read_pixels(table), device).contiguous()}, path.with_suffix(".tmp"))
@@ -157,7 +163,7 @@ def assemble(
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=DPMSolverMultistepScheduler(**SCHEDULE),
+        scheduler=DPMSolverMultistepScheduler(**SCHEDULE, timestep_spacing="trailing", steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -41,7 +41,9 @@ class Teacher:
         x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
         x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True)
         x = (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-        x = self.network._swish(self.network._bn0(self.network._conv_stem(x.contiguous(memory_format=torch.channels_last))))
+        x = self.network._swish(
+            self.network._bn0(self.network._conv_stem(x.contiguous(memory_format=torch.channels_last)))
+        )
         places = x
         for block in self.network._blocks:
             x = block(x)

@@ -1,9 +1,9 @@
 """The text-to-image model's loss: v-prediction, and what may be added to it, each a published lever of a few lines.
 
-    min-SNR         weights by noise level                          Hang et al. 2023, arXiv 2303.09556
-    immiscible      each picture gets noise that lies near it       Li et al. 2024, arXiv 2406.12303
-    contrastive     v should lie far from other pictures' targets   Stoica et al. 2025, arXiv 2506.05350
-    alignment       an inner layer says what a teacher sees         Yu et al. 2024 (REPA), arXiv 2410.06940
+min-SNR         weights by noise level                          Hang et al. 2023, arXiv 2303.09556
+immiscible      each picture gets noise that lies near it       Li et al. 2024, arXiv 2406.12303
+contrastive     v should lie far from other pictures' targets   Stoica et al. 2025, arXiv 2506.05350
+alignment       an inner layer says what a teacher sees         Yu et al. 2024 (REPA), arXiv 2410.06940
 """
 
 from pathlib import Path
@@ -23,6 +23,7 @@ SCHEDULE = {
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
     "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,  # the last level is noise alone (Lin et al. 2023, arXiv 2305.08891)
 }
 
 
@@ -42,7 +43,7 @@ class Terms(nn.Module):
         self.inner: Tensor | None = None
 
     def noise(self, x0: Tensor, generator: torch.Generator) -> Tensor:
-        """Standard normal noise like x0; immiscible: the batch's noises are dealt out so that their distances are least."""
+        """Standard normal noise like x0; immiscible: dealt out within the batch so that distances are least."""
         noise = torch.randn(x0.shape, generator=generator).to(x0)
         if self.settings.immiscible:
             _, order = linear_sum_assignment(torch.cdist(x0.flatten(1), noise.flatten(1)).cpu().numpy())

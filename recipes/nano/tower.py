@@ -38,7 +38,12 @@ def train_tower(preset: Preset, out: Path) -> None:
         with trainer.autocast():
             patches = tower(to_model(pixels[index.numpy()], preset.device)).last_hidden_state
             places, whole = heads[0](patches).float(), heads[1](patches.mean(1)).float()
-        where = 1 - F.cosine_similarity(places, maps[index].float().to(preset.device).flatten(2).transpose(1, 2), dim=-1).mean()
+        where = (
+            1
+            - F.cosine_similarity(
+                places, maps[index].float().to(preset.device).flatten(2).transpose(1, 2), dim=-1
+            ).mean()
+        )
         what = F.mse_loss(whole, pooled[index].float().to(preset.device) / scale)
         trainer.update(where + what, where=where, what=what)
     trainer.use_average()

@@ -7,8 +7,8 @@ start for as many pictures, with one thing changed; then its averaged weights ar
 
     v loss      mean squared error of v from a name, a sentence, a dense sentence, the mosaic, and nothing; lower is
                 better; the same noise, at ten levels
-    right       concepts and styles that the judge (`tables/judge.py`) reads right in pictures drawn from names and
-                from sentences
+    right       with `--judge`: concepts and styles that the judge (`tables/judge.py`) reads right in pictures drawn
+                from names and from sentences; only long trials draw what it can read
 
 Results go to `--out`/trials/NAME.json, and all there are to one table, trials.md.
 """
@@ -22,12 +22,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline
 
 from recipes.nano.autoencoder import encode_all
+from recipes.nano.captions import with_article
 from recipes.nano.data import read_pixels
-from recipes.nano.presets import Preset, TextToImagePreset
-from recipes.nano.t2i import train_t2i
+from recipes.nano.presets import Preset
+from recipes.nano.sprites import word_of
+from recipes.nano.t2i import latents_of, train_t2i
 from recipes.nano.tables.judge import load_judge
 from recipes.nano.terms import SCHEDULE
 from vilex.train.toml import load_toml
@@ -38,6 +40,7 @@ DRAWN = 212  # pictures drawn from names, and from sentences
 STEPS = 12
 GUIDANCE = 3.0
 
+SHORT = ("t2i.images=38400", "t2i.text_images=38400", "t2i.raster_images=9600")  # unless told otherwise
 TRIALS: dict[str, dict[str, object]] = {
     "base": {},
     "no mosaics": {"mosaic_share": 0.0, "raster_images": 0},
@@ -62,11 +65,13 @@ class Found:
     seconds: float
 
 
-def run_trial(name: str, preset: Preset, data: Path, out: Path) -> Found:
+def run_trial(name: str, preset: Preset, data: Path, out: Path, judged: bool) -> Found:
     """Train one variant in `out`/trials/NAME, and ask it."""
     folder = out / "trials" / name.replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)
-    for shared in ("scenes.parquet", "held-out.parquet", "vae", "judge", "state/teacher-scenes.safetensors"):
+    latents_of(AutoencoderKL.from_pretrained(out / "vae"), out / "scenes.parquet", preset.device, out)
+    state = [path.relative_to(out) for path in (out / "state").glob("*-*.safetensors")]  # of tables, not of stages
+    for shared in ("scenes.parquet", "held-out.parquet", "vae", "judge", *state):
         if (out / shared).exists() and not (folder / shared).exists():
             (folder / shared).parent.mkdir(exist_ok=True)
             (folder / shared).symlink_to((out / shared).resolve())
@@ -74,7 +79,8 @@ def run_trial(name: str, preset: Preset, data: Path, out: Path) -> Found:
     train_t2i(replace(preset, t2i=replace(preset.t2i, **TRIALS[name])), folder)
     seconds = time.monotonic() - started
     pipeline = StableDiffusionPipeline.from_pretrained(folder / "t2i", safety_checker=None)
-    return Found({**losses(pipeline, folder / "held-out.parquet"), **readings(pipeline, preset, data, folder)}, seconds)
+    found = losses(pipeline, folder / "held-out.parquet")
+    return Found(found | (readings(pipeline, preset, data, folder) if judged else {}), seconds)
 
 
 @torch.inference_mode()
@@ -108,11 +114,13 @@ def readings(pipeline: StableDiffusionPipeline, preset: Preset, data: Path, out:
     judge = load_judge(preset, data, out)
     rows = pyarrow.parquet.read_table(out / "held-out.parquet", columns=["captions", "concepts", "styles"]).to_pylist()
     single = [row for row in rows if len(row["concepts"]) == 1][:DRAWN]
-    names = [_plain_name(concept) for concept in judge.concepts][:DRAWN]
+    names = [with_article(word_of(concept)) for concept in judge.concepts][:DRAWN]
     drawn = judge.read(_draw(pipeline, names))
     found = {"name: concept right": _right(drawn.concept, [judge.concepts.index(c) for c in judge.concepts[:DRAWN]])}
     told = judge.read(_draw(pipeline, [row["captions"][1] for row in single]))
-    found["sentence: concept right"] = _right(told.concept, [judge.concepts.index(row["concepts"][0]) for row in single])
+    found["sentence: concept right"] = _right(
+        told.concept, [judge.concepts.index(row["concepts"][0]) for row in single]
+    )
     found["sentence: style right"] = _right(told.style, [judge.styles.index(row["styles"][0]) for row in single])
     return found
 
@@ -127,11 +135,6 @@ def _draw(pipeline: StableDiffusionPipeline, prompts: list[str]) -> list:
     return pictures
 
 
-def _plain_name(concept: str) -> str:
-    word = concept.removesuffix(" face").lower()
-    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
-
-
 def _right(probabilities: torch.Tensor, true: list[int]) -> float:
     return float(np.mean(probabilities.argmax(1).numpy() == np.array(true)))
 
@@ -142,27 +145,33 @@ def write_table(out: Path) -> None:
     columns = list(next(iter(found.values()))["values"])
     lines = [f"| trial | {' | '.join(columns)} | minutes |", "| --- |" + " ---: |" * (len(columns) + 1)]
     for name, result in found.items():
-        cells = [f"{result['values'][column]:.4f}" if column.startswith("v ") else f"{result['values'][column]:.2f}" for column in columns]
+        cells = [
+            f"{result['values'][column]:.4f}" if column.startswith("v ") else f"{result['values'][column]:.2f}"
+            for column in columns
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} | {result['seconds'] / 60:.0f} |")
     (out / "trials" / "trials.md").write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"any of {', '.join(TRIALS)}; all by default; or settings, section.key=value")
+    parser.add_argument(
+        "names", nargs="*", help=f"any of {', '.join(TRIALS)}; all by default; or settings, section.key=value"
+    )
     parser.add_argument("--preset", type=Path, default=Path(__file__).parent / "cpu.toml")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--judge", action="store_true", help="also draw, and let the judge read")
     arguments = parser.parse_intermixed_args()
     names = [word for word in arguments.names if "=" not in word] or list(TRIALS)
-    preset = load_toml(Preset, arguments.preset, ["t2i.images=76800", "t2i.text_images=76800", *(w for w in arguments.names if "=" in w)])
+    preset = load_toml(Preset, arguments.preset, [*SHORT, *(w for w in arguments.names if "=" in w)])
     torch.set_num_threads(preset.threads)
     for name in names:
         if name not in TRIALS:
             parser.error(f"unknown trial '{name}'; trials are {', '.join(TRIALS)}")
         path = arguments.out / "trials" / f"{name.replace(' ', '-')}.json"
         if not path.is_file():
-            found = run_trial(name, preset, arguments.data, arguments.out)
+            found = run_trial(name, preset, arguments.data, arguments.out, arguments.judge)
             path.write_text(json.dumps({"values": found.values, "seconds": found.seconds}, indent=1) + "\n")
         write_table(arguments.out)
 

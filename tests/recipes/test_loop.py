@@ -1,4 +1,4 @@
-"""The recipe's training loop: what a step draws follows from its number, and a killed stage ends as an undisturbed one."""
+"""The recipe's training loop: what a step draws follows from its number; kills at any moment change nothing."""
 
 import json
 import os

@@ -21,7 +21,7 @@ from recipes.nano.photos import photo_captions
 from recipes.nano.presets import AutoencoderPreset, TextToImagePreset
 from recipes.nano.rows import table_row
 from recipes.nano.scenes import RASTER, SIZE, SIZES, random_scene
-from recipes.nano.speech import CaptionBank, read
+from recipes.nano.speech import CaptionBank
 from recipes.nano.sprites import CONCEPTS, STYLES, Sprite, is_held_out
 from recipes.nano.tokenizer import learn_tokenizer
 
@@ -103,7 +103,9 @@ def test_captions_said_of_a_row(tmp_path):
     (whole,) = bank.draw(torch.tensor([3]), rng, whole_mosaics=True).ids
     assert tokenizer.decode(whole, skip_special_tokens=True).strip() == rows[3]["mosaic"]
     assert whole.tolist() == tokenizer(rows[3]["mosaic"], padding="max_length").input_ids
-    said = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in bank.draw(torch.full((500,), 3), rng).ids]
+    said = [
+        tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in bank.draw(torch.full((500,), 3), rng).ids
+    ]
     known = [
         tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in tokenizer(rows[3]["captions"]).input_ids
     ]

@@ -5,6 +5,10 @@ from itertools import pairwise
 from typing import Any
 
 DISTANCE = "lite0 kernel distance"
+READ = (  # row: concept and style wanted
+    ("sentence", 0.8, 0.8), ("1 token", 0.5, 0.5), ("4 tokens", 0.65, 0.65), ("16 tokens", 0.85, 0.8),
+    ("75 tokens", 0.95, 0.9),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,23 @@ def claims_of(results: dict[str, Any]) -> list[Claim]:
         ]
         wins = results["verdicts"]["wins"]["brief vilex, 75 against brief de-diffusion"]
         found += [
-            Claim(f"75 tokens win against De-Diffusion by {name}", wins[name]["mean"], 0.5, at_most=False)
+            Claim(f"75 tokens win against De-Diffusion by {name}", wins[name]["mean"], 0.9, at_most=False)
             for name in ("semantics", "layout", "style")
+        ]
+    return found
+
+
+def readings_of(results: dict[str, Any]) -> list[Claim]:
+    """What the judge must read in the embedded model's pictures, from words and from tokens."""
+    names, rows = results["names"], results["verdicts"]["rows"]
+    said = f"concept read right from the name, of {names['concepts']} concepts"
+    found = [
+        Claim("the judge's own accuracy on real scenes: concept", results["judge"]["concept"], 0.97, at_most=False),
+        Claim(said, names["right"]["mean"], 0.8, at_most=False),
+    ]
+    for row, concept, style in READ:
+        found += [
+            Claim(f"concept read right from {row}", rows[row]["concept right"]["mean"], concept, at_most=False),
+            Claim(f"style read right from {row}", rows[row]["style right"]["mean"], style, at_most=False),
         ]
     return found

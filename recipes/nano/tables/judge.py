@@ -65,7 +65,12 @@ class Judge(nn.Module):
     @torch.inference_mode()
     def read(self, pictures: list[Image.Image]) -> Reading:
         """PIL pictures to what the judge sees in them."""
-        parts = [self(to_bytes(pictures[i : i + 64]).float() / 255) for i in range(0, len(pictures), 64)]
+        return self.read_pixels(to_bytes(pictures))
+
+    @torch.inference_mode()
+    def read_pixels(self, pixels: Tensor) -> Reading:
+        """[N, 3, 64, 64] uint8 to what the judge sees in them."""
+        parts = [self(part.float() / 255) for part in pixels.split(64)]
         concept, style, ground, box = (torch.cat(part) for part in zip(*parts, strict=True))
         return Reading(concept.softmax(1), style.softmax(1), ground.softmax(1), box)
 
@@ -89,7 +94,9 @@ def load_judge(preset: Preset, data: Path, out: Path) -> Judge:
         with trainer.autocast():
             concept, style, ground, box = judge(_as_generated(pixels[index].float() / 255, step.generator))
         true = [values[index] for values in facts]
-        loss = sum(F.cross_entropy(said.float(), fact) for said, fact in zip((concept, style, ground), true, strict=False))
+        loss = sum(
+            F.cross_entropy(said.float(), fact) for said, fact in zip((concept, style, ground), true, strict=False)
+        )
         trainer.update(loss + 5 * F.l1_loss(box.float(), true[3]))
     trainer.use_average()
     path.parent.mkdir(parents=True, exist_ok=True)

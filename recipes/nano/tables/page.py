@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from recipes.nano.tables.claims import claims_of
+from recipes.nano.tables.claims import Claim, claims_of, readings_of
 from vilex.eval.tables import to_markdown, write_curves, write_trade
 
 TITLES = {
@@ -51,6 +51,7 @@ def write_pages(report: Path, docs: Path) -> None:
         write_curves(_own_rows(found["rows"]), images / f"{name}.svg")
         _copy(report / name / "grid.png", images / f"{name}.png")
     write_trade(results["subjects"]["rows"], images / "tfg.svg")
+    _copy(report / "names.png", images / "names.png")
     subject = results["subjects"]["subjects"][0]
     _copy(report / "subjects" / f"{subject}.png", images / "subject.png", width=800)
     if report != docs:
@@ -63,25 +64,36 @@ def to_page(results: dict[str, Any]) -> str:
     settings = results["reconstruction"]["held-out"]["settings"]
     notes = (Path(__file__).parent / "notes.md").read_text()
     sections = [
-        INTRODUCTION.format(**settings), _claims(results), notes, *_reconstruction(results["reconstruction"]),
+        INTRODUCTION.format(**settings),
+        _claims("The paper's claims here", "claim (in the paper)", claims_of(results)),
+        _claims("What is read in its pictures", "by the judge", readings_of(results)),
+        _names(results["names"]), notes, *_reconstruction(results["reconstruction"]),
         _verdicts(results["verdicts"]), _subjects(results["subjects"]), _probes(results["probes"]),
         _ablations(results["ablations"]),
     ]  # fmt: skip
     return "\n".join(section for section in sections if section)
 
 
-def _claims(results: dict[str, Any]) -> str:
-    lines = [
-        "## The paper's claims here\n",
-        "| claim (in the paper) | here | wanted | holds |",
-        "| --- | ---: | ---: | --- |",
-    ]
-    for claim in claims_of(results):
+def _claims(title: str, head: str, claims: list[Claim]) -> str:
+    lines = [f"## {title}\n", f"| {head} | here | wanted | holds |", "| --- | ---: | ---: | --- |"]
+    for claim in claims:
         sign = "at most" if claim.at_most else "at least"
         lines.append(
             f"| {claim.said} | {claim.value:.2f} | {sign} {claim.limit:g} | {'yes' if claim.holds else 'no'} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _names(found: dict[str, Any]) -> str:
+    seeds, right = ", ".join(map(str, found["seeds"])), found["right"]
+    return "\n".join(
+        [
+            f"Each of {found['concepts']} concepts by its bare name, seeds {seeds}: read right in {right['mean']:.0%}",
+            f"({right['low']:.0%} to {right['high']:.0%}) of the pictures. Wrong from every seed:",
+            f"{', '.join(found['wrong']) or 'none'}.\n",
+            "![each concept by its name](images/names.png)\n",
+        ]
+    )
 
 
 def _reconstruction(found: dict[str, Any]) -> list[str]:
