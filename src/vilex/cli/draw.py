@@ -1,7 +1,7 @@
 """`vilex generate` and `vilex reconstruct`: pictures out, with their settings."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,14 +34,24 @@ from vilex.cli.options import (
 )
 from vilex.errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vilex.upscale import Upscaler
+
+TOKENS = ".safetensors"
+
 
 def generate(
     prompt: Annotated[str, typer.Argument(help='Words and images: "a photo of <cat:16> in the snow".')],
     image: Annotated[list[str] | None, typer.Option(help="NAME=FILE: an image, or tokens.safetensors[#name].")] = None,
     weight: Annotated[list[str] | None, typer.Option(help="NAME=W: 0 leaves the image out, 1 is all of it.")] = None,
-    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of images without a <name:budget>.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, max=75, help="Tokens of images without a <name:budget>.")] = None,
     cfg: Cfg = 3.0,
-    tfg: Annotated[float | None, typer.Option(help="Text-free guidance weight: words against the image alone.")] = None,
+    tfg: Annotated[
+        float | None,
+        typer.Option(min=-1000, max=1000, help="Text-free guidance weight: words against the image alone."),
+    ] = None,
     interval: Annotated[tuple[float, float], typer.Option(help="Share of the sampling in which guidance acts.")] = (
         0.0,
         1.0,
@@ -74,14 +84,15 @@ def generate(
     from vilex.guidance import Guidance
 
     check_folder(out)
-    files = {name: Path(value.partition("#")[0]) for name, value in parse_pairs(image, "--image").items()}
-    named = {name: _image_source(value) for name, value in parse_pairs(image, "--image").items()}
+    sources = parse_pairs(image, "--image")
+    files = {name: _split_source(value)[0] for name, value in sources.items()}
+    named = {name: _image_source(value) for name, value in sources.items()}
     weights = {name: parse_number(value, "--weight") for name, value in parse_pairs(weight, "--weight").items()}
     guidance = Guidance(cfg, tfg, interval)
     lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
     settings = {
         **models_of(lexicon, model, t2i, device, dtype, offload), "prompt": prompt,
-        "images": parse_pairs(image, "--image"), "image_sha256": hashes_of(files), "weights": weights,
+        "images": sources, "image_sha256": hashes_of(files), "weights": weights,
         "tokens": tokens, "cfg": cfg, "tfg": tfg, "interval": list(interval), "negative": negative, "steps": steps,
         "scheduler": scheduler, "seed": seed, "start": start and str(start), "strength": strength,
         "mask": mask and str(mask), "start_sha256": hashes_of({"start": start, "mask": mask}), "size": size,
@@ -164,7 +175,7 @@ def reconstruct(
     refuse(bad)
 
 
-def _upscaler(name: str | None, device: str, dtype: str):
+def _upscaler(name: str | None, device: str, dtype: str) -> "Upscaler | None":
     """The model that `--upscale` names, loaded before anything is drawn."""
     if name is None:
         return None
@@ -175,11 +186,17 @@ def _upscaler(name: str | None, device: str, dtype: str):
     return Upscaler(name, device, getattr(torch, dtype))
 
 
-def _image_source(value: str):
+def _split_source(value: str) -> tuple[Path, str]:
+    """FILE, or TOKENS.safetensors#name."""
+    head, named, name = value.partition(f"{TOKENS}#")
+    return (Path(f"{head}{TOKENS}"), name) if named else (Path(value), "")
+
+
+def _image_source(value: str) -> "Path | Tensor":
     """An image path, or tokens [n, d] out of a token file."""
-    path, _, name = value.partition("#")
-    if not path.endswith(".safetensors"):
-        return Path(value)
+    path, name = _split_source(value)
+    if path.suffix != TOKENS:
+        return path
     from vilex.tokens import load_tokens
 
     tokens = load_tokens(path).tokens

@@ -1,7 +1,7 @@
 """What the commands share: options, progress bars, summaries, and how bad input is said."""
 
 import json
-from collections.abc import Callable
+import math
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,8 @@ from vilex.errors import InputError
 if TYPE_CHECKING:
     from vilex.lexicon import VisualLexicon
 
+MOST = 1000  # of weights and of denoising steps
+MOST_SEED = 2**53
 DTYPES = ("float32", "bfloat16", "float16")
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -33,17 +35,17 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files of the same names; else new ones are numbered.")
 ]
 Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures and manifest.json.")]
-Steps = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
+Steps = Annotated[int, typer.Option(min=1, max=MOST, help="Denoising steps.")]
 SchedulerName = Annotated[
     str, typer.Option(help="dpm++, ddim, ddpm, euler, euler-a, heun, pndm, unipc, or a diffusers class.")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the first picture; the next ones count up.")]
-NumImages = Annotated[int, typer.Option(min=1, help="Pictures a prompt.")]
+Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the first picture; the next ones count up.")]
+NumImages = Annotated[int, typer.Option(min=1, max=100_000, help="Pictures a prompt.")]
 Scale = Annotated[int, typer.Option("--size", min=1, max=16, help="Upscale factor (Lanczos).")]
 Upscale = Annotated[
     str | None, typer.Option(help="Model that makes pictures larger: SD x4, IF's second stage, or SD(XL) drawn over.")
 ]
-Cfg = Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is none.")]
+Cfg = Annotated[float, typer.Option(min=-MOST, max=MOST, help="Classifier-free guidance weight; 1 is none.")]
 
 
 def load_lexicon(
@@ -106,21 +108,38 @@ def refuse(bad: list[str]) -> None:
 
 
 def parse_pairs(values: list[str] | None, option: str) -> dict[str, str]:
-    pairs = {}
+    """NAME=VALUE options, each name once."""
+    pairs: dict[str, str] = {}
     for value in values or []:
-        name, equals, content = value.partition("=")
-        if not equals or not name or not content:
+        name, _, content = value.partition("=")
+        if not name or not content:
             raise InputError(f"{option} {value}: expected NAME=VALUE, as in {option} cat=...")
+        if name in pairs:
+            raise InputError(f"{option} {value}: '{name}' is given twice; give each its own name")
         pairs[name] = content
     return pairs
 
 
 def parse_number(text: str, option: str) -> float:
-    return _parse(float, text, f"{option} {text}: expected a number")
+    """A number of an option that is written among others."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= MOST:
+        raise InputError(f"{option} {text}: expected a number from -{MOST} to {MOST}")
+    return value
 
 
-def parse_numbers(text: str, option: str) -> list[int]:
-    return [_parse(int, part, f"{option} {text}: expected whole numbers, as in 1,4,16") for part in text.split(",")]
+def parse_numbers(text: str, option: str, most: int = MOST_SEED) -> list[int]:
+    """Whole numbers from 0 to `most`, comma-separated; one that comes again is left out."""
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} {text}: expected whole numbers, as in 1,4,16") from None
+    if wrong := [value for value in values if not 0 <= value <= most]:
+        raise InputError(f"{option} {wrong[0]}: expected 0 to {most}")
+    return list(dict.fromkeys(values))
 
 
 def parse_counts(text: str, limit: int) -> tuple[int, ...]:
@@ -134,10 +153,3 @@ def check_counts(counts: list[int], limit: int) -> None:
     for count in counts:
         if not 1 <= count <= limit:
             raise InputError(f"--tokens {count}: expected 1 to {limit}")
-
-
-def _parse(kind: Callable[[str], Any], text: str, message: str) -> Any:
-    try:
-        return kind(text)
-    except ValueError:
-        raise InputError(message) from None
