@@ -86,7 +86,7 @@ def _learn(
 
     def loss_of(generator: torch.Generator) -> Tensor:
         parts = [(*draw_batch(x0, settings, generator), name) for x0, name in sets]
-        images, noise = (torch.cat([part[i] for part in parts]) for i in (0, 1))
+        images, noise = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
         texts = [template.format(name) for _, _, templates, name in parts for template in templates]
         t = loss.times(torch.rand(len(images), generator=generator)).to(images.device)
         return loss(images, noise, t, t2i.read([parse(text) for text in texts], [{}] * len(texts))).mean()

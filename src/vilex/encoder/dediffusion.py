@@ -23,6 +23,9 @@ class WordPooler(AttentionPooler):
         vocabulary_size: V, rows of the lookup matrix.
     """
 
+    table: Tensor
+    sayable: Tensor
+
     def __init__(
         self,
         patch_width: int,

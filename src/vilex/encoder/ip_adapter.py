@@ -26,5 +26,5 @@ class DecoupledAttention(nn.ModuleList):
     def start_from(self, keys_and_values: Sequence[tuple[nn.Linear, nn.Linear]]) -> None:
         """Begin as the projections that read words."""
         for own, (key, value) in zip(self, keys_and_values, strict=True):
-            own.to_k_ip[0].weight.copy_(key.weight)
-            own.to_v_ip[0].weight.copy_(value.weight)
+            own.get_submodule("to_k_ip.0").load_state_dict({"weight": key.weight})
+            own.get_submodule("to_v_ip.0").load_state_dict({"weight": value.weight})

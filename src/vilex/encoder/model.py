@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
@@ -48,24 +49,24 @@ class ViLexEncoder(PreTrainedModel):
         self.tower = build_tower(config.tower)
         shape = config.width, config.num_tokens, config.blocks, config.heads, config.mlp_ratio, config.pooler_width
         if config.method == "de-diffusion":
-            self.pooler = WordPooler(patch_width(self.tower), *shape, config.vocabulary_size)
+            self.pooler: AttentionPooler = WordPooler(patch_width(self.tower), *shape, config.vocabulary_size)
         else:
             self.pooler = AttentionPooler(patch_width(self.tower), *shape)
-        self.adapter = None
+        self.adapter: DecoupledAttention | None = None
         if config.method == "ip-adapter":
             self.adapter = DecoupledAttention(config.adapter_shapes, config.num_tokens)
         self.post_init()
 
     @classmethod
-    def from_tower(cls, name: str, **settings) -> "ViLexEncoder":
+    def from_tower(cls, name: str, **settings: Any) -> "ViLexEncoder":
         """A pre-trained tower under a new, random pooler; `settings` as in `ViLexConfig`."""
         tower = load_tower(name)
-        own = {"image_size": tower_image_size(tower), **tower_normalization(name, tower)}
+        own: dict[str, Any] = {"image_size": tower_image_size(tower), **tower_normalization(name, tower)}
         encoder = cls(ViLexConfig(tower=tower_settings(tower), **(own | settings)))
         encoder.tower.load_state_dict(tower.state_dict())
         return encoder
 
-    def _init_weights(self, module) -> None:
+    def _init_weights(self, module: nn.Module) -> None:
         """Tower and pooler initialise themselves."""
 
     def forward(self, pixel_values: Tensor, num_tokens: int | None = None, noise: Tensor | None = None) -> ViLexOutput:

@@ -52,6 +52,9 @@ class AttentionPooler(nn.Module):
             Diffusion 3), and blocks as wide would have billions of weights.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         patch_width: int,

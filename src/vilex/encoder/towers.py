@@ -46,7 +46,9 @@ def build_tower(settings: dict[str, Any]) -> nn.Module:
     kind = settings.get("model_type")
     if kind == OPEN_CLIP:
         name = settings.get("name")
-        if name not in _open_clip().list_models():  # as hf-hub:OWNER/NAME or a path would be
+        if (
+            not isinstance(name, str) or name not in _open_clip().list_models()
+        ):  # as hf-hub:OWNER/NAME or a path would be
             raise InputError(f"tower: open_clip has no model {name!r} of its own; expected one of its list_models()")
         return OpenClipTower(name)
     if kind not in TOWERS:
@@ -96,24 +98,24 @@ def read_tower_settings(name: str) -> dict[str, Any]:
     return getattr(config, "vision_config", config).to_dict()
 
 
-def tower_settings(tower: nn.Module) -> dict[str, Any]:
+def tower_settings(tower: Any) -> dict[str, Any]:
     """The dictionary that `build_tower` makes the same tower from."""
     if isinstance(tower, OpenClipTower):
         return {"model_type": OPEN_CLIP, "name": tower.name}
     return tower.config.to_dict()
 
 
-def patch_width(tower: nn.Module) -> int:
+def patch_width(tower: Any) -> int:
     """D, the width of the tower's patches."""
     return tower.width if isinstance(tower, OpenClipTower) else tower.config.hidden_size
 
 
-def tower_image_size(tower: nn.Module) -> int:
+def tower_image_size(tower: Any) -> int:
     """Pixels a side of the tower's input."""
     return tower.image_size if isinstance(tower, OpenClipTower) else tower.config.image_size
 
 
-def tower_normalization(name: str, tower: nn.Module) -> dict[str, tuple[float, ...]]:
+def tower_normalization(name: str, tower: Any) -> dict[str, tuple[float, ...]]:
     """`image_mean` and `image_std` that a tower was trained with: its own preprocessor's, else its family's."""
     if isinstance(tower, OpenClipTower):
         return {"image_mean": tower.visual.preprocess_cfg["mean"], "image_std": tower.visual.preprocess_cfg["std"]}
@@ -125,7 +127,7 @@ def tower_normalization(name: str, tower: nn.Module) -> dict[str, tuple[float, .
         return {"image_mean": tuple(mean), "image_std": tuple(std)}
 
 
-def checkpoint_tower(tower: nn.Module) -> None:
+def checkpoint_tower(tower: Any) -> None:
     """The tower computes activations again in the backward pass instead of holding them."""
     if isinstance(tower, OpenClipTower):
         tower.visual.set_grad_checkpointing()
@@ -133,7 +135,7 @@ def checkpoint_tower(tower: nn.Module) -> None:
         tower.activation_checkpointing_enable()
 
 
-def patches_of(tower: nn.Module, pixel_values: Tensor) -> Tensor:
+def patches_of(tower: Any, pixel_values: Tensor) -> Tensor:
     """[B, 3, H, W] -> [B, P, D], the patches after the last layer; class and register tokens left out."""
     if isinstance(tower, OpenClipTower):
         return tower(pixel_values)
@@ -174,7 +176,7 @@ def _open_clip() -> ModuleType:
     return open_clip
 
 
-def _without_unused_head(tower: nn.Module) -> nn.Module:
+def _without_unused_head(tower: Any) -> Any:
     """Drop SigLIP's own pooling head: it would be weights that never train."""
     if getattr(tower.config, "vision_use_head", False):
         tower.config.vision_use_head = False

@@ -2,8 +2,9 @@
 
 import weakref
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any, Self
 from unittest.mock import patch
 
 import torch
@@ -25,11 +26,19 @@ class LiveBytes(TorchDispatchMode):
         live, peak: bytes, now and at most.
     """
 
-    def __enter__(self):
-        self.live, self.peak, self.known = 0, 0, weakref.WeakSet()
-        return super().__enter__()
+    live: int
+    peak: int
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __init__(self) -> None:
+        super().__init__()
+
+    def __enter__(self) -> Self:
+        self.live, self.peak = 0, 0
+        self.known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is ASKED and args[0].is_meta and args[0].dtype is torch.bool:
             return False  # "is nothing padding?", asked by text encoders to save their mask
         result = function(*args, **(kwargs or {}))
@@ -52,12 +61,21 @@ class LiveBytes(TorchDispatchMode):
         self.live -= size
 
 
-def fused_attention():
+def fused_attention() -> AbstractContextManager[Any]:
     """Attention that never holds its matrix, as GPUs compute it; shapes alone would take the plain one."""
     return patch("torch.nn.functional.scaled_dot_product_attention", _attend)
 
 
-def _attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **_) -> Tensor:
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    **_: Any,
+) -> Tensor:
     attend = torch.ops.aten._scaled_dot_product_efficient_attention
     kept = torch.is_grad_enabled()
     return attend(query, key, value, attn_mask, kept, dropout_p, is_causal, scale=scale)[0]

@@ -1,6 +1,7 @@
 """Frozen text-to-image models, a file a family, behind one small protocol."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -64,6 +65,8 @@ def family_of(folder: Path) -> type[DiffusersT2I]:
     raise InputError(f"{folder}: {pipeline} is not supported; expected one of {known}")
 
 
-def attach_adapter(encoder: ViLexEncoder, t2i: DiffusersT2I) -> DiffusersT2I | IPAdapterT2I:
+def attach_adapter(encoder: ViLexEncoder, t2i: DiffusersT2I) -> DiffusersT2I:
     """The frozen model as an encoder's tokens reach it: as words, or through the encoder's IP-Adapter if it has one."""
-    return t2i if encoder.adapter is None else IPAdapterT2I(t2i, encoder.adapter)
+    if encoder.adapter is None:
+        return t2i
+    return cast(DiffusersT2I, IPAdapterT2I(t2i, encoder.adapter))  # hands on all that it does not say itself

@@ -49,7 +49,8 @@ class Condition:
             return value[rows if isinstance(rows, slice) else rows.to(value.device)]
 
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: of(value) for name, value in values.items() if isinstance(value, Tensor)})
+        chosen: dict[str, Any] = {name: of(value) for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **chosen)
 
 
 class FrozenT2I(Protocol):
@@ -67,15 +68,20 @@ class FrozenT2I(Protocol):
             come when they are called, which only one request at a time can make them do.
     """
 
-    frame: Frame
-    lookups: tuple[Tensor, ...]
-    width: int
     image_size: int
     latent_shape: tuple[int, int, int]
     scheduler_config: dict[str, Any]
     prediction_type: str
-    device: torch.device
     turn: AbstractContextManager[Any]
+
+    @property
+    def frame(self) -> Frame: ...
+    @property
+    def lookups(self) -> tuple[Tensor, ...]: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def device(self) -> torch.device: ...
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         """What B prompts say, with their images' tokens [n, d] by name in place; gradients flow to the tokens."""

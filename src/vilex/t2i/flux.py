@@ -62,6 +62,7 @@ class Flux(DiffusersT2I):
         scale = None
         if self.transformer.config.guidance_embeds:
             scale = torch.full((batch,), self.distilled_guidance, device=x_t.device, dtype=torch.float32)
+        assert condition.pooled is not None
         prediction = self.transformer(
             hidden_states=pack(x_t.to(self.dtype)),
             timestep=t.expand(batch).to(self.dtype) / 1000,

@@ -1,6 +1,6 @@
 """What all families share: a diffusers pipeline folder, its parts loaded, frozen and looked after."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import RLock
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from vilex.errors import InputError
 from vilex.extras import needs
 from vilex.hub.folder import check_safetensors, check_whole, read_json
-from vilex.prompt import Frame
+from vilex.prompt import Frame, Prompt
+from vilex.t2i.base import Condition
 from vilex.t2i.offload import device_of, offload
 from vilex.t2i.schedule import is_flow, set_steps, shift_level
 from vilex.t2i.text import TextEncoder
@@ -45,6 +46,14 @@ class DiffusersT2I:
     denoiser: ClassVar[str] = "unet"
     even_sigmas: ClassVar[bool] = False
     encoders: list[TextEncoder]
+    latent_shape: tuple[int, int, int]
+    image_size: int
+    text_encoder: Any
+    text_encoder_2: Any
+    text_encoder_3: Any
+    unet: Any
+    transformer: Any
+    vae: Any
 
     def __init__(self, components: dict[str, Any], scheduler_config: dict[str, Any], index: dict[str, Any]):
         self.names = tuple(name for name, part in components.items() if isinstance(part, nn.Module))
@@ -60,6 +69,14 @@ class DiffusersT2I:
         )
         self.tokenizers = {name: part for name, part in components.items() if name not in self.names}
         self.setup()
+
+    def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
+        """The family's own; see `FrozenT2I`."""
+        raise NotImplementedError
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The family's own; see `FrozenT2I`."""
+        raise NotImplementedError
 
     def setup(self) -> None:
         """Make `encoders`, `latent_shape` and `image_size` of the parts and of `tokenizers`, by their names."""
@@ -128,7 +145,7 @@ class DiffusersT2I:
         return tuple(getattr(self, name) for name in self.names)
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> Any:
         """The denoiser."""
         return getattr(self, self.denoiser)
 
@@ -256,7 +273,7 @@ class DiffusersT2I:
         self.image_size = size * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
 
-def _load(folder: Path, kind: type, dtype: torch.dtype) -> Any:
+def _load(folder: Path, kind: Any, dtype: torch.dtype) -> Any:
     if not issubclass(kind, nn.Module):
         return _load_words(folder, kind)
     module, about = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
@@ -264,7 +281,7 @@ def _load(folder: Path, kind: type, dtype: torch.dtype) -> Any:
     return module
 
 
-def _load_words(folder: Path, kind: type) -> Any:
+def _load_words(folder: Path, kind: Any) -> Any:
     """A tokenizer; without `tokenizer.json` one of T5's is converted, for which transformers has no good word."""
     if (folder / "spiece.model").is_file() and not (folder / "tokenizer.json").is_file():
         with needs("t5"):
@@ -285,7 +302,7 @@ def _check_words(folder: Path, components: Mapping[str, Any]) -> None:
             )
 
 
-def _shape(folder: Path, kind: type, dtype: torch.dtype) -> Any:
+def _shape(folder: Path, kind: Any, dtype: torch.dtype) -> Any:
     if not issubclass(kind, nn.Module):
         return kind.from_pretrained(folder)
     with torch.device("meta"):

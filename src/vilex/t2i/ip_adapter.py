@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vilex.encoder.ip_adapter import DecoupledAttention
 from vilex.errors import InputError
-from vilex.prompt import Prompt
+from vilex.prompt import Prompt, Slot
 from vilex.t2i.base import Condition
 from vilex.t2i.folder import DiffusersT2I
 
@@ -38,7 +38,7 @@ class IPAdapterT2I:
         """
         words = self.base.read([Prompt((prompt.words,)) for prompt in prompts], [{}] * len(prompts))
         images = [
-            [named[slot.name][: slot.count] for slot in prompt.image_only().parts]
+            [named[slot.name][: slot.count] for slot in prompt.image_only().parts if isinstance(slot, Slot)]
             for prompt, named in zip(prompts, tokens, strict=True)
         ]
         counts = {sum(map(len, parts)) for parts in images if parts}

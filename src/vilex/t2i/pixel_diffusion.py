@@ -51,6 +51,7 @@ class PixelDiffusion(PixelSpace):
         return Condition(output.last_hidden_state, pooled=output.text_embeds)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        assert condition.pooled is not None
         sequence, pooled = condition.sequence.to(self.dtype), condition.pooled.to(self.dtype)
         beside = condition.cross_attention_kwargs(self.dtype)
         return self.unet(

@@ -25,7 +25,14 @@ from torch import Tensor
 from vilex.errors import InputError
 
 LEVELS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
-FLOW_LEVELS = ("num_train_timesteps", "shift", "flow_shift", "use_dynamic_shifting", "base_shift", "max_shift")
+FLOW_LEVELS: tuple[str, ...] = (
+    "num_train_timesteps",
+    "shift",
+    "flow_shift",
+    "use_dynamic_shifting",
+    "base_shift",
+    "max_shift",
+)
 FLOW_LEVELS += ("base_image_seq_len", "max_image_seq_len", "use_flow_sigmas")
 # Keys of a scheduler configuration that say how a sampler steps, not what the model was trained on.
 SAMPLING = {

@@ -63,6 +63,7 @@ class StableDiffusion3(DiffusersT2I):
         return Condition(torch.cat([padded, t5], dim=-2), pooled=pooled)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        assert condition.pooled is not None
         return self.transformer(
             x_t.to(self.dtype), timestep=t.expand(len(x_t)), encoder_hidden_states=condition.sequence.to(self.dtype),
             pooled_projections=condition.pooled.to(self.dtype), return_dict=False,

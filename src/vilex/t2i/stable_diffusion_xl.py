@@ -57,6 +57,7 @@ class StableDiffusionXL(DiffusersT2I):
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         size = [self.image_size] * 2
         numbers = torch.tensor([*size, 0, 0, *size], device=x_t.device, dtype=self.dtype)
+        assert condition.pooled is not None
         added = {"text_embeds": condition.pooled.to(self.dtype), "time_ids": numbers.expand(len(x_t), -1)}
         sequence, beside = condition.sequence.to(self.dtype), condition.cross_attention_kwargs(self.dtype)
         return self.unet(

@@ -31,13 +31,13 @@ class TextEncoder:
         native: whether the model takes `inputs_embeds`.
     """
 
-    def __init__(self, model: nn.Module, frame: Frame, native: bool = False):
+    def __init__(self, model: Any, frame: Frame, native: bool = False):
         self.model, self.native, self.frame = model, native, frame
         if not native and _give_injected not in self.table._forward_hooks.values():
             self.table.register_forward_hook(_give_injected)
 
     @property
-    def table(self) -> nn.Module:
+    def table(self) -> nn.Embedding:
         """The lookup, as a module."""
         return self.model.get_input_embeddings()
 
@@ -68,7 +68,7 @@ class TextEncoder:
         ids = torch.stack([layout.ids for layout in layouts]).to(device_of(self.table))
         lengths = torch.tensor([layout.length for layout in layouts])
         mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long().to(ids.device) if masked else None
-        return self(ids, inject(self.embed(ids), layouts, tokens), mask, **how), lengths
+        return self(ids, inject(self.embed(ids), layouts, list(tokens)), mask, **how), lengths
 
     def __call__(self, ids: Tensor, embeddings: Tensor, mask: Tensor | None = None, **how: Any) -> Any:
         """Run on embeddings [B, L, d]; ids [B, L] still tell where [EOS] is. Threads do not see each other's."""
