@@ -91,7 +91,7 @@ def _convert(hint: Any, value: Any, where: str, name: str) -> Any:
         if isinstance(value, hint):  # type: ignore[arg-type]
             check(value, where, f"{name}.")
             return value
-        return build(hint, _expect(dict, "a section", value, where, name), where, f"{name}.")  # type: ignore[type-var]
+        return build(hint, _expect(dict, "a section", value, where, name), where, f"{name}.")  # type: ignore[arg-type]
     if origin is Literal:
         if value not in arguments:
             raise InputError(f"{where}: {name}: expected one of {', '.join(map(repr, arguments))}, got {value!r}")

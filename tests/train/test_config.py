@@ -4,17 +4,22 @@ import dataclasses
 import glob
 import json
 import math
+import re
 import shutil
+from pathlib import Path
 from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
+import torch
 
 from vilex.data.config import SourceConfig
 from vilex.errors import InputError
 from vilex.plan.plan import make_plan
 from vilex.settings import Names, Range, build
+from vilex.t2i import load_t2i
 from vilex.train.config import TrainConfig
 from vilex.train.consistency import settle
+from vilex.train.denoising import DenoisingLoss
 from vilex.train.toml import load_toml, to_dict
 
 HINTS = {
@@ -179,6 +184,31 @@ def test_relative_paths_in_a_file_are_relative_to_it(tmp_path, monkeypatch, mode
     }
     assert named == {"model.base", "model.tower", "model.encoder", "data.path", "data.validation", "run.out"}
     assert get_args(get_type_hints(SourceConfig, include_extras=True)["path"])[1] is Names.PICTURES
+
+
+def test_the_documentation_names_the_defaults():
+    """Of docs/training.md's table of settings."""
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:model|data|objective|optim|run)\.[\w, .]+) \| ([^|]+) \|", text, re.MULTILINE)
+    said = {}
+    for names, values in rows:
+        section, _, keys = names.partition(".")
+        said |= {(section, key): value for key, value in zip(keys.split(", "), values.split(", "), strict=True)}
+    assert len(said) > 25
+    for (section, key), value in said.items():
+        default = getattr(getattr(TrainConfig(), section), key)
+        value = value.split(" (")[0].strip()
+        if isinstance(default, bool):
+            assert value == str(default).lower(), key
+        elif isinstance(default, int | float):
+            assert float(value) == default, key
+        else:
+            assert value == default, key
+
+
+def test_a_share_of_the_levels_just_under_one_is_the_last_level(sd_folder):
+    times = DenoisingLoss(load_t2i(sd_folder[1])).times(torch.tensor([0.0, 0.9999, 1.0]))
+    assert times.tolist() == [0, 999, 999]
 
 
 def test_the_papers_recipe_is_the_default():

@@ -1,7 +1,7 @@
 """`vilex generate` and `vilex reconstruct`: pictures out, with their settings."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -165,7 +165,7 @@ def reconstruct(
                 )  # fmt: skip
             if upscaler:
                 drawn = {count: upscaler(pictures, [""] * len(pictures), seed) for count, pictures in drawn.items()}
-            origin = {"source": str(path), "source_sha256": hashes_of({"": path}).get("")}
+            origin: dict[str, Any] = {"source": str(path), "source_sha256": hashes_of({"": path}).get("")}
             for count, pictures in drawn.items():
                 for k, picture in enumerate(pictures):
                     output.picture(f"{name}-{count:02d}-{k}.png", picture, size, **origin, tokens=count, seed=seed + k)

@@ -24,7 +24,7 @@ from vilex.hub.folder import file_hash
 from vilex.paths import replacing, write_new
 
 MANIFEST = "manifest.json"
-MANIFEST_EVERY = 1.0  # seconds, while pictures come
+MANIFEST_SHARE = 0.05  # of a command's time at most goes into writing its manifest while pictures come
 
 
 class Output:
@@ -53,7 +53,7 @@ class Output:
     ):
         self.folder, self.command, self.settings, self.overwrite = folder, command, dict(settings), overwrite
         self.missing, self.refused, self.files = list(expected), list(refused), list[dict[str, Any]]()
-        self.started, self.written = time.perf_counter(), 0.0
+        self.started, self.writing = time.perf_counter(), 0.0
         self.path: Path | None = None  # of the manifest, once there is one
 
     def __enter__(self) -> "Output":
@@ -78,7 +78,7 @@ class Output:
         self.files.append({"file": path.name, **settings})
         if name in self.missing:
             self.missing.remove(name)
-        if time.perf_counter() - self.written > MANIFEST_EVERY:
+        if self.writing < MANIFEST_SHARE * (time.perf_counter() - self.started):
             self._update()
         return path
 
@@ -120,12 +120,13 @@ class Output:
 
     def _update(self) -> Path:
         """Write the manifest, the first time under a free name; returns where it is."""
+        began = time.perf_counter()
         if self.path is None:
             self.path = self._write(self.folder / MANIFEST, self._json())
         else:
             with _one_line(self.path), replacing(self.path) as aside:
                 aside.write_bytes(self._json())
-        self.written = time.perf_counter()
+        self.writing += time.perf_counter() - began
         return self.path
 
     def _write(self, path: Path, content: bytes) -> Path:

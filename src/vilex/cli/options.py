@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,7 +85,7 @@ def models_of(
 
 
 @contextmanager
-def progress_bar(title: str, quiet: bool):
+def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar over all steps; yields the callback that moves it."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal, transient=True) as progress:

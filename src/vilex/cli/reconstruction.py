@@ -33,15 +33,19 @@ def draw_in_batches(
         name: image if isinstance(image, Tensor) else lexicon.encode([image])[0] for name, image in images.items()
     }
     batches = -(-num_images // AT_ONCE)
+
+    def counted_from(number: int) -> Callable[[int, int], None]:
+        return lambda done, total: on_step(number * total + done, batches * total)
+
     for number in range(batches):
         first = number * AT_ONCE
+        count = min(AT_ONCE, num_images - first)
         yield (
             first,
             lexicon.generate(
-                prompt, tokens, num_images=min(AT_ONCE, num_images - first), seed=seed + first,
-                on_step=lambda done, total, number=number: on_step(number * total + done, batches * total), **settings,
+                prompt, tokens, num_images=count, seed=seed + first, on_step=counted_from(number), **settings
             ),
-        )  # fmt: skip
+        )
 
 
 def reconstruct_at(

@@ -65,7 +65,7 @@ def card_for(folder: Path, repository: str, base: str | None = None) -> str:
         InputError: the folder holds no encoder, or the repository's name is none.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(repository)

@@ -15,7 +15,7 @@ from vilex.extras import needs
 from vilex.paths import write_text
 
 Format = Literal["onnx", "torch"]
-SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
+SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4  # of tokens, whose spread is one word's: relative to their largest value
 
 

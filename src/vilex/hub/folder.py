@@ -49,7 +49,7 @@ def resolve(name: str | Path, weights: bool = True) -> Path:
             snapshot_download(wanted, revision=revision or None, allow_patterns=weight_patterns(folder))
         return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = lines[-1 if lines[0].startswith("404") else 0]
         raise InputError(f"{name}: neither a folder here nor a model the hub could give ({reason})") from None
 
@@ -64,7 +64,7 @@ def resolve_base(name: str | Path, weights: bool = True) -> Path:
     return folder / base if isinstance(base, str) and base and is_inside(folder, base) else folder
 
 
-def is_inside(folder: Path, name: str) -> bool:
+def is_inside(folder: Path, name: str | Path) -> bool:
     """Whether a relative path names a folder below another one."""
     return (folder / name).is_dir() and (folder / name).resolve().is_relative_to(folder.resolve())
 

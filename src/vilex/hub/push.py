@@ -1,6 +1,7 @@
 """An encoder's way to the hub: its files and a model card, as one commit."""
 
 from pathlib import Path
+from typing import Any, cast
 
 from vilex.errors import InputError
 from vilex.hub.card import card_for
@@ -30,7 +31,8 @@ def push(
 
     card = card_for(folder, repository, base)
     files = public_files(folder, base) | {"README.md": card.encode()}
-    api, transport = HfApi(), HfHubHTTPError.__bases__[0]  # of httpx or httpx2, as the hub's version has it
+    api = HfApi()
+    transport = cast(type[Exception], HfHubHTTPError.__bases__[0])  # of httpx or httpx2, as the hub's version has it
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         if revision:
@@ -39,7 +41,7 @@ def push(
         if (taken := sorted(files.keys() & set(there))) and not overwrite:
             raise InputError(f"{repository}: has {taken[0]} already; --overwrite makes a new commit of it")
         old = [name for name in there if name.endswith(".safetensors") and name not in files]  # of other shards, say
-        changes = [CommitOperationDelete(name) for name in old]
+        changes: list[Any] = [CommitOperationDelete(name) for name in old]
         changes += [CommitOperationAdd(name, content) for name, content in files.items()]
         done = api.create_commit(repository, changes, commit_message="Upload with vilex", revision=revision)
     except (transport, OSError) as error:

@@ -68,7 +68,7 @@ class DenoisingLoss:
         """Shares of the noise levels, [B] in 0..1, to timesteps [B]."""
         if self.kind == "flow":
             return self.t2i.shifted(level) * self.levels
-        return (level * self.levels).long()
+        return (level * self.levels).long().clamp_max(self.levels - 1)  # a share just under 1 may round to it
 
     def min_snr(self, t: Tensor, gamma: float) -> Tensor:
         """Weights [B] (Hang et al., arXiv 2303.09556); of ones if gamma is 0.
