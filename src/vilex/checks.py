@@ -37,7 +37,8 @@ def number(value: Any, name: str, low: float, high: float) -> float:
     Raises:
         InputError: it is none, or out of its range; the line begins with `name`.
     """
-    found = float(value) if isinstance(value, Real) and not _is_bool(value) and abs(value) < 1e300 else math.nan
+    real = isinstance(value, Real) and not _is_bool(value)
+    found = float(value) if real and abs(value) < 1e300 else math.nan
     if not low <= found <= high:
         raise InputError(f"{name}: expected a number from {low:g} to {high:g}, got {_shown(value)}")
     return found

@@ -62,7 +62,7 @@ def make_scheduler(name: str, config: dict[str, Any]) -> Any:
     flow, kind = is_flow(config), scheduler_class(name, config)
     known = inspect.signature(kind.__init__).parameters
     own = config.get("_class_name") == kind.__name__
-    settings = {} if own else dict(OF_ANOTHER_CLASS)
+    settings: dict[str, Any] = {} if own else dict(OF_ANOTHER_CLASS)
     settings |= {"prediction_type": "epsilon"} | config | ({} if flow else level_settings(config))
     settings |= VARIANTS.get(name, {})
     if flow and not kind.__name__.startswith("FlowMatch"):

@@ -55,7 +55,8 @@ def average(tokens: list[Tensor], weights: list[float] | None = None) -> Tensor:
     if len(weights) != len(tokens) or not tokens or sum(weights) == 0:
         raise InputError(f"average: expected a weight for each of {len(tokens)} images, not all zero, got {weights}")
     n = min(len(value) for value in tokens)
-    return sum(weight * value[:n] for weight, value in zip(weights, tokens, strict=True)) / sum(weights)
+    weighted = torch.stack([weight * value[:n] for weight, value in zip(weights, tokens, strict=True)])
+    return weighted.sum(0) / sum(weights)
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:

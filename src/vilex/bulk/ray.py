@@ -4,6 +4,7 @@ Only numbers and counts travel through Ray. Images are read and token shards wri
 are, so data, model and the folder of shards must lie on storage that every node sees under the same path.
 """
 
+import logging
 import os
 import socket
 from typing import Any
@@ -80,9 +81,9 @@ def _connect(address: str, workers: int | None) -> Any:
         import ray.data
     if ":" in address:
         _knock(address)
-    own = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
+    own: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error", **own)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, ValueError) as error:
         raise InputError(f"--ray {address}: {error}; `ray start --head` starts a cluster") from None
     return ray

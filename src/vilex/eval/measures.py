@@ -171,7 +171,9 @@ def by_pixels(measure: str, source: list[Image.Image], drawn: list[Image.Image])
     """`error`, `psnr`, `ssim` or `lpips` of each picture, [N]."""
     a, b = (to_bytes(pictures).float() / 255 for pictures in (drawn, source))
     if measure == "ssim":
-        return structural_similarity_index_measure(a, b, data_range=1.0, reduction="none").numpy()
+        similarity = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
+        assert isinstance(similarity, Tensor)  # a pair only where the gradient or the contrast is asked for
+        return similarity.numpy()
     if measure == "lpips":
         return _lpips(a, b).numpy()
     error = (a - b).square().mean((1, 2, 3))
@@ -205,7 +207,7 @@ def title_of(measure: str, features: str = "") -> str:
     return f"{features} {plain[measure]}".strip()
 
 
-def interval(values: np.ndarray, draws: int = 2000) -> dict[str, float]:
+def interval(values: np.ndarray, draws: int = 2000) -> dict[str, Any]:
     """Mean and 95% bootstrap interval over pictures, [N] or [seeds, N]; of several seeds also each one's mean."""
     by_seed = np.atleast_2d(values)
     mean = by_seed.mean(0)
@@ -215,7 +217,7 @@ def interval(values: np.ndarray, draws: int = 2000) -> dict[str, float]:
     return {"mean": float(mean.mean()), "low": float(low), "high": float(high), "seeds": by_seed.mean(1).tolist()}
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, Any]:
     """Mean and range over seeds of what is one number a seed."""
     return {"mean": float(np.mean(values)), "low": min(values), "high": max(values), "seeds": list(values)}
 

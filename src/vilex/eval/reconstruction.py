@@ -21,8 +21,7 @@ from typing import Any
 
 from vilex.data.example import Example
 from vilex.data.reading import read_all
-from vilex.data.sources import Indexed, open_source
-from vilex.data.streamed import Stream
+from vilex.data.sources import Indexed, Source, open_source
 from vilex.errors import InputError
 from vilex.eval.distances import Moments
 from vilex.eval.features import Extractor, features_of, load_extractor
@@ -66,7 +65,7 @@ def evaluate_reconstruction(
     """
     check_measures(settings.measures)
     source = open_source(settings.source)
-    reference = settings.reference and Moments.load(settings.reference)
+    reference = Moments.load(settings.reference) if settings.reference else None
     extractors = {name: load_extractor(name, lexicon.t2i.device) for name in settings.features}
     rows = {**rows_of(lexicon, settings), **(more or {})}
     identity = {"data": settings.source.path, "pixels": lexicon.t2i.image_size, **identity_of(lexicon, settings)}
@@ -137,7 +136,7 @@ def write_results(
 def draw_all(
     lexicon: VisualLexicon,
     settings: Reconstruction,
-    source: Indexed | Stream,
+    source: Source,
     rows: dict[str, Row],
     store: PictureStore,
     on_picture: Callable[[int, int], None] | None = None,
@@ -188,7 +187,7 @@ def _draw_batch(
         store.save(place, seed, named[place], places[place].draw(replace(batch, seeds=seeds)))
 
 
-def _expected(settings: Reconstruction, source: Indexed | Stream, count: int) -> int:
+def _expected(settings: Reconstruction, source: Source, count: int) -> int:
     """How many pictures there will be, as far as that is known after `count` of them."""
     known = len(source) if isinstance(source, Indexed) else count + 1
     return min(known, settings.images or known)

@@ -170,7 +170,7 @@ def write_grid(
 
 def write_results(out: Path, subjects: list[Subject], identity: dict[str, Any], scores: Scores) -> dict[str, Any]:
     """Write results.json, results.md and, where prompts were measured, trade.svg; returns the results."""
-    results = {
+    results: dict[str, Any] = {
         "subjects": [subject.name for subject in subjects],
         "settings": identity,
         "rows": {row: {name: interval(np.array(one)) for name, one in found.items()} for row, found in scores.items()},

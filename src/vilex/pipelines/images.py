@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vilex.encoder import load_encoder
 from vilex.errors import InputError
 from vilex.lexicon import ImageLike, VisualLexicon
@@ -22,6 +24,10 @@ class ImagePrompts:
     """
 
     family: type[DiffusersT2I]
+    components: dict[str, Any]
+    scheduler: Any
+    config: Any
+    _execution_device: torch.device
 
     def load_vilex(self, encoder: str | Path) -> "ImagePrompts":
         """Load an encoder (folder or hub id) that was trained with this base model.
@@ -56,11 +62,11 @@ class ImagePrompts:
         """
         texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
         if not any(parse(text).names for text in texts):
-            return super().__call__(prompt, *args, negative_prompt=negative_prompt, **how)
+            return super().__call__(prompt, *args, negative_prompt=negative_prompt, **how)  # type: ignore[misc]
         if not hasattr(self, "lexicon"):
             raise InputError("the prompt names images; call load_vilex(ENCODER) first")
         self.lexicon.encoder.to(self._execution_device)
         embeds = self.lexicon.prompt_embeds(
             texts, images, num_tokens=num_tokens, negative=negative_prompt or "", text_free=text_free
         )
-        return super().__call__(*args, **embeds, **how)
+        return super().__call__(*args, **embeds, **how)  # type: ignore[misc]

@@ -78,7 +78,8 @@ def time_step(
 
     The shapes `t2i` and `encoder` get memory on `device` and random values.
     """
-    for module in (*t2i.modules, encoder):
+    modules: tuple[nn.Module, ...] = (*t2i.modules, encoder)
+    for module in modules:
         _fill(module, device)
     optimizer = make_optimizer(encoder, config.optim)
     parts, updates = [], []

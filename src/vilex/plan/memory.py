@@ -30,7 +30,7 @@ class LiveBytes(TorchDispatchMode):
     peak: int
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:
         self.live, self.peak = 0, 0

@@ -134,7 +134,8 @@ def set_aside(path: Path) -> Path:
 
 def flatten_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimiser's state by parameter name: its tensors, flat, and the rest as plain values."""
-    tensors, plain = {}, {}
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
     for parameter, values in state["state"].items():
         for key, value in values.items():
             (tensors if isinstance(value, Tensor) else plain)[f"{parameter}{JOINT}{key}"] = value

@@ -8,7 +8,7 @@ and no gradients of their weights exist.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import torch
@@ -136,13 +136,13 @@ class Engine:
         """The encoder's whole state dict on the CPU. All processes must ask together."""
         if not self.sharded:
             return self.bare.state_dict()
-        return get_model_state_dict(self.encoder, options=_WHOLE)
+        return cast(dict[str, Tensor], get_model_state_dict(self.encoder, options=_WHOLE))
 
     def load_encoder_state(self, state: dict[str, Tensor]) -> None:
         if not self.sharded:
             self.bare.load_state_dict(state)
         else:
-            set_model_state_dict(self.encoder, state, options=_WHOLE)
+            set_model_state_dict(self.encoder, cast(dict[str, Any], state), options=_WHOLE)
 
     def optimizer_state(self) -> dict[str, Any]:
         """The optimiser's whole state, by parameter name, with its groups. All processes must ask together."""
@@ -159,7 +159,7 @@ class Engine:
             self._scaler.load_state_dict(state)
 
     @property
-    def _scaler(self):
+    def _scaler(self) -> Any:
         return self.accelerator.scaler
 
 

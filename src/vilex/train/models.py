@@ -7,6 +7,7 @@ import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vilex.encoder import ViLexConfig, ViLexEncoder, load_encoder
+from vilex.encoder.dediffusion import WordPooler
 from vilex.encoder.towers import checkpoint_tower, read_tower_settings
 from vilex.errors import InputError
 from vilex.hub.folder import fingerprint, resolve
@@ -32,9 +33,9 @@ def new_encoder(config: TrainConfig, t2i: DiffusersT2I, base: Path) -> ViLexEnco
     else:
         encoder = ViLexEncoder.from_tower(settings.tower, **pooler_settings(config, t2i.width), **own)
         encoder.pooler.match_vocabulary(*t2i.lookups)
-    if settings.method == "de-diffusion":
+    if isinstance(encoder.pooler, WordPooler):
         encoder.pooler.speak(t2i.vocabulary, t2i.wordless_ids)
-    if settings.method == "ip-adapter" and before != "ip-adapter":
+    if encoder.adapter is not None and before != "ip-adapter":
         encoder.pooler.match_features()
         encoder.adapter.start_from([(layer.to_k, layer.to_v) for layer in cross_attention(t2i.unet)])
     return encoder
@@ -57,7 +58,7 @@ def encoder_shape(config: TrainConfig, t2i: DiffusersT2I) -> ViLexEncoder:
 def method_settings(config: TrainConfig, t2i: DiffusersT2I) -> dict[str, Any]:
     """What a `ViLexConfig` says of tokens and of how they speak to the frozen model."""
     method = config.model.method
-    own = {"method": method, "num_tokens": config.model.num_tokens}
+    own: dict[str, Any] = {"method": method, "num_tokens": config.model.num_tokens}
     if method == "de-diffusion":
         own["vocabulary_size"] = len(t2i.vocabulary)
     if method == "ip-adapter":

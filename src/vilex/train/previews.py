@@ -1,5 +1,6 @@
 """How a run is doing, to the eye and in numbers: fixed images, re-created from 1, 4, 16 and n tokens."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vilex.data.example import Example
-from vilex.data.sources import Indexed, open_source
-from vilex.data.streamed import Lane, Stream
+from vilex.data.sources import Indexed, Source, open_source
+from vilex.data.streamed import Lane
 from vilex.encoder import ViLexEncoder
 from vilex.encoder.towers import patches_of
 from vilex.errors import InputError
@@ -71,12 +72,13 @@ class Previews:
 def psnr(a: Image.Image, b: Image.Image) -> float:
     """Peak signal-to-noise ratio of two pictures of one size, in dB."""
     error = np.mean((np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+    return float(10 * np.log10(255**2 / max(float(error), 1e-9)))
 
 
-def _first_good(source: Indexed | Stream, count: int) -> list[Example]:
+def _first_good(source: Source, count: int) -> list[Example]:
     """A few examples: evenly over a source with random access, the first ones of a stream."""
-    if hasattr(source, "__len__"):
+    found: Iterable[Example | InputError]
+    if isinstance(source, Indexed):
         indices = sorted({i * len(source) // count for i in range(count)})
         found = (_try(source, index) for index in indices)
     else:

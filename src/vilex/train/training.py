@@ -87,7 +87,8 @@ class Training:
         )
         self.parameters = [p for p in self.bare.parameters() if p.requires_grad]
         self.ema = EMAModel(self.parameters, decay=config.optim.ema_decay, use_ema_warmup=True, power=0.75)
-        self.step, self.places, self.counted = 0, {}, Counter(seen=0, bad=0)
+        self.step, self.counted = 0, Counter(seen=0, bad=0)
+        self.places: dict[LaneKey, Place] = {}
         self.resumed: Path | None = None
         self.notes: list[str] = []
         self.resume()
@@ -216,7 +217,7 @@ class Training:
             InputError: loss or gradient are no number. The weights are those of the step before then.
         """
         run, engine = self.config.run, self.engine
-        if self.objective.words:
+        if isinstance(self.bare.pooler, WordPooler):
             self.bare.pooler.anneal(self.step / run.steps)
         parts = list(batch.split(run.micro_batch or len(batch)))
         total, seen = torch.zeros((), device=engine.device), []
@@ -238,8 +239,8 @@ class Training:
         self._step_optimizer()
         self.places.update(batch.places)
         joined = {name: torch.cat([values[name] for values in seen]) for name in ("loss", "t", "keep", "token_norm")}
-        values = {"loss": total, "grad_norm": norm, "pooler_lr": rate, **self._of_images(joined)}
-        return Step(values, stopping > 0, int(broken))
+        of_step = {"loss": total, "grad_norm": norm, "pooler_lr": rate, **self._of_images(joined)}
+        return Step(of_step, stopping > 0, int(broken))
 
     def _step_optimizer(self) -> None:
         self.optimizer.step()
