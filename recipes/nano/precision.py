@@ -11,18 +11,29 @@ from contextlib import AbstractContextManager
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 WORTH = 1.3  # bfloat16 products must be faster by this factor to pay for the casts around them
-SECONDS = 0.25  # of measurement, each format
+SECONDS = 0.5  # of measurement
 
 
 def choose_precision(device: str) -> str:
-    """`bf16` where matrix products in it are clearly faster on this very machine, else `fp32`."""
+    """`bf16` where matrix products in it are clearly faster on this very machine, else `fp32`.
+
+    The formats take turns and each one's fastest product counts, so that other work on the processor does not.
+    """
     if device != "cpu":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if _products(torch.bfloat16) > WORTH * _products(torch.float32) else "fp32"
+    matrices = {dtype: torch.randn(512, 512).to(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    fastest = dict.fromkeys(matrices, float("inf"))
+    until = time.perf_counter() + SECONDS
+    while time.perf_counter() < until:
+        for dtype, matrix in matrices.items():
+            started = time.perf_counter()
+            matrix @ matrix
+            fastest[dtype] = min(fastest[dtype], time.perf_counter() - started)
+    return "bf16" if fastest[torch.float32] > WORTH * fastest[torch.bfloat16] else "fp32"
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[None]:
@@ -44,15 +55,3 @@ def normalise_in_float32(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.GroupNorm):
             module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
-
-
-def _products(dtype: torch.dtype) -> float:
-    """Products of 512 x 512 matrices a second."""
-    a: Tensor = torch.randn(512, 512).to(dtype)
-    for _ in range(3):
-        a @ a
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < SECONDS:
-        a @ a
-        count += 1
-    return count / (time.perf_counter() - started)
