@@ -145,6 +145,12 @@ def test_what_is_missing_is_one_line_that_names_the_extra(answers, command, extr
     assert re.fullmatch(rf'error: \w+ is not installed; pip install "vilex\[{extra}\]"\n', said), said
 
 
+def test_the_readme_says_what_every_extra_is_for():
+    rows = [line.split(" | ")[0] for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert EXTRAS.keys() - {"test"} <= named
+
+
 def test_everything_optional_is_hidden_here():
     """Else a new extra's package would be found, and nothing would be tested."""
     owners = packages_distributions()

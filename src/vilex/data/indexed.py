@@ -197,7 +197,8 @@ def read_parquet(path: Path) -> Any:
 
 def undecoded(dataset: Any, config: SourceConfig) -> Any:
     """The dataset's chosen columns, its images as bytes: what is broken must be named, not stop the library."""
-    import datasets
+    with needs("data"):
+        import datasets
 
     names = dataset.column_names or list(next(iter(dataset), {}))
     dataset = dataset.select_columns(chosen_columns(names, config.path, config))
