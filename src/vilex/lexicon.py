@@ -64,8 +64,8 @@ class VisualLexicon:
         """
         folder = encoder_folder(name)
         encoder = load_encoder(folder)
-        base = t2i or encoder.config.base_model
-        if not isinstance(base, str | Path) or not str(base):
+        base = encoder.config.base_model if t2i is None else t2i
+        if not isinstance(base, str | Path) or (t2i is None and not base):
             raise InputError(f"{folder}: config.json names no base_model; give the frozen model by t2i")
         base_folder = folder / base if t2i is None and is_inside(folder, base) else resolve_base(base)
         base_sha256 = check_fingerprint(base_folder, encoder.config.base_sha256)

@@ -113,6 +113,7 @@ def test_settings_that_contradict_each_other(configure, sections, message):
     [
         ({"heads": 5}, "model.heads: 5 do not divide the pooler's width 32; set 4, say"),
         ({"tower": "./none"}, "none: no such model folder"),
+        ({"tower": "nano"}, "tower 'nano': a ViLex encoder, with its own tower; name it as model.encoder"),
         ({"base": "./none"}, "none: no such model folder"),
         ({"encoder": "./none"}, "none: no such model folder"),
         ({"encoder": "nano"}, "model.encoder: its tokens have width 192, the words of model.base 32"),

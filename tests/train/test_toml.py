@@ -42,6 +42,24 @@ def test_mistakes_are_named(tmp_path, text, override, message):
         load_toml(TrainConfig, write(tmp_path, text), [override] if override else [])
 
 
+def test_files_of_all_kinds(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"\xef\xbb\xbf[run]\nsteps = 5\n")  # a byte order mark, as some editors write
+    assert load_toml(TrainConfig, path).run.steps == 5
+    wrong = {
+        "[run]\nout = 'caf\xe9'": "not UTF-8",
+        "a = " + "[" * 5000: "nested too deeply|not valid",
+        "\0": "not valid TOML",
+    }
+    for text, message in wrong.items():
+        path.write_bytes(text.encode("latin-1"))
+        with pytest.raises(InputError, match=message) as caught:
+            load_toml(TrainConfig, path)
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=r"cannot be read .Is a directory"):
+        load_toml(TrainConfig, tmp_path)
+
+
 def test_missing_file_and_sections(tmp_path):
     with pytest.raises(InputError, match=r"none\.toml"):
         load_toml(TrainConfig, tmp_path / "none.toml")

@@ -19,9 +19,9 @@ from transformers.image_utils import (
     OPENAI_CLIP_STD,
 )
 
-from vilex.errors import InputError
+from vilex.errors import InputError, printable
 from vilex.extras import needs
-from vilex.hub.folder import check_whole, resolve
+from vilex.hub.folder import check_whole, read_json, resolve
 from vilex.hub.loading import quiet_loading
 
 OPEN_CLIP = "open_clip"
@@ -67,14 +67,15 @@ def load_tower(name: str) -> nn.Module:
     """
     if name.startswith(OPEN_CLIP_PREFIX):
         return OpenClipTower(*name.removeprefix(OPEN_CLIP_PREFIX).split("/", 1))
+    read_tower_settings(name)
     folder = resolve(name)
     try:
         kind = AutoConfig.from_pretrained(folder).model_type
         vision_class = {"siglip": SiglipVisionModel, "clip": CLIPVisionModel}.get(kind, AutoModel)
         with quiet_loading():
             tower, about = vision_class.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"tower '{name}': {str(error).splitlines()[0]}") from None
+    except Exception as error:  # a configuration may say anything; what it breaks on is its own
+        raise InputError(f"tower '{name}': {_reason(error)}") from None
     tower = _without_unused_head(tower)
     check_whole(f"tower '{name}'", tower, about)
     return tower
@@ -84,18 +85,27 @@ def read_tower_settings(name: str) -> dict[str, Any]:
     """The dictionary that `build_tower` makes a tower of this shape from; no weights are fetched.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, or it is none of `TOWERS`.
     """
     if name.startswith(OPEN_CLIP_PREFIX):
         kind = name.removeprefix(OPEN_CLIP_PREFIX).split("/", 1)[0]
         size = (_open_clip().get_model_config(kind) or {}).get("vision_cfg", {}).get("image_size", 224)
         return {"model_type": OPEN_CLIP, "name": kind, "image_size": size}
     folder = resolve(name, weights=False)
+    if read_json(folder / "config.json").get("model_type") == "vilex":
+        raise InputError(f"tower '{name}': a ViLex encoder, with its own tower; name it as model.encoder")
     try:
         config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise InputError(f"tower '{name}': {str(error).splitlines()[0]}") from None
-    return getattr(config, "vision_config", config).to_dict()
+    except Exception as error:  # as above
+        raise InputError(f"tower '{name}': {_reason(error)}") from None
+    settings: dict[str, Any] = getattr(config, "vision_config", config).to_dict()
+    if settings.get("model_type") not in TOWERS:
+        raise InputError(f"tower '{name}': a {settings.get('model_type')}; expected {', '.join(TOWERS)}")
+    return settings
+
+
+def _reason(error: Exception) -> str:
+    return printable(error)[:300] or type(error).__name__
 
 
 def tower_settings(tower: Any) -> dict[str, Any]:

@@ -73,7 +73,8 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except (OSError, ValueError) as error:  # too long a name, or a folder one may not look into
-        raise InputError(f"{path}: cannot be looked at ({error}); give a folder or a hub id") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{str(path)[:80]}: cannot be looked at ({reason}); give a folder or a hub id") from None
 
 
 def weight_patterns(folder: Path) -> list[str]:
