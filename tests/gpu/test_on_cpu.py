@@ -13,6 +13,7 @@ from benchmarks import gpu, random_weights
 from benchmarks.training import photo_shards
 from tests import tiny
 from tests.gpu import checks
+from vilex.plan.plan import make_plan
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 RESULTS = PAGE.with_name("benchmarks-gpu.json")
@@ -95,3 +96,44 @@ def test_without_a_card_nothing_is_written(monkeypatch, tmp_path):
     with pytest.raises(SystemExit, match="no CUDA device"):
         gpu.main()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_card_is_waited_for_and_asked(monkeypatch):
+    """What `benchmarks.gpu` asks of CUDA, by a card that notes it."""
+    asked = []
+    answers = {"synchronize": None, "reset_peak_memory_stats": None, "max_memory_allocated": 7}
+    for name, answer in answers.items():
+        note = lambda device, name=name, answer=answer: asked.append((name, device)) or answer  # noqa: E731
+        monkeypatch.setattr(torch.cuda, name, note)
+    rounds = []
+    seconds, memory = gpu._timed(lambda: rounds.append(len(asked)), 3, "cuda:0")
+    assert memory == 7 and seconds >= 0
+    assert rounds == [0, 2, 2, 2]  # one round before the clock, three between two waits
+    order = ["synchronize", "reset_peak_memory_stats", "synchronize", "max_memory_allocated"]
+    assert [name for name, _ in asked] == order
+    assert {device for _, device in asked} == {"cuda:0"}
+
+
+def test_results_are_written_beside_the_page(rows, monkeypatch, tmp_path):
+    shutil.copy(PAGE, tmp_path)
+    monkeypatch.setattr("sys.argv", ["gpu", "-o", str(tmp_path)])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA L4")
+    monkeypatch.setattr(gpu, "published_models", lambda folder, device: (folder, device))
+    monkeypatch.setattr(gpu, "measure", lambda models, device, folder: rows if models == (folder, "cuda") else [])
+    gpu.main()
+    results = json.loads((tmp_path / "benchmarks-gpu.json").read_text())
+    assert results["card"] == "NVIDIA L4" and results["peak"] == 121e12 and len(results["rows"]) == len(rows)
+    assert gpu.table(results) in (tmp_path / "benchmarks.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_published_models_fit_a_card(monkeypatch, tmp_path):
+    """By the plan, on shapes alone: eight images a step on a card of 80 GB."""
+    monkeypatch.setattr(gpu, "fill_stable_diffusion", lambda folder, dtype, device: folder)
+    monkeypatch.setattr(gpu, "fill_tower", lambda folder, device: folder)
+    monkeypatch.setattr(gpu, "make_encoder", lambda folder, *shape: folder)
+    models = gpu.published_models(tmp_path, "cuda")
+    plan = make_plan(models.config(tmp_path / "photos", tmp_path / "run", "cpu", batch_size=8))
+    assert 10 * 2**30 < plan.peak < 70 * 2**30
+    assert plan.trained["tower"] > 400e6 and plan.frozen["denoiser"] > 800e6
