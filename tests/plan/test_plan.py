@@ -84,7 +84,9 @@ def test_work_is_shared_out(config):
     alone, four = make_plan(config), make_plan(config, processes=4)
     assert (alone.micro_batch, alone.accumulate) == (2, 4) and (four.micro_batch, four.accumulate) == (2, 1)
     assert alone.flops == four.flops and alone.memory == four.memory
-    sharding = replace(config, run=replace(config.run, parallel="fsdp"), optim=OptimConfig(name="adamw", warmup_steps=2))
+    sharding = replace(
+        config, run=replace(config.run, parallel="fsdp"), optim=OptimConfig(name="adamw", warmup_steps=2)
+    )
     assert make_plan(sharding, processes=4).memory["gradients"] == four.memory["gradients"] // 4
     assert make_plan(config).tokens == pytest.approx(4.5 * 80, rel=0.01)  # uniform over 1..8
     with pytest.raises(InputError, match="8 is no multiple of the 3 processes"):
