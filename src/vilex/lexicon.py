@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
 from vilex.errors import InputError
@@ -18,10 +18,12 @@ from vilex.pictures.load import load_image
 from vilex.pictures.pixels import to_images
 from vilex.prompt import Prompt, parse, set_budgets
 from vilex.sample import make_scheduler, sample
-from vilex.t2i import FrozenT2I, attach_adapter, load_t2i
+from vilex.t2i import attach_adapter, load_t2i
+from vilex.t2i.folder import DiffusersT2I
 
 Pipeline = TypeVar("Pipeline")
-ImageLike = str | Path | Image.Image | Tensor
+PictureLike = str | Path | Image.Image
+ImageLike = PictureLike | Tensor  # tokens [n, d]
 
 
 class VisualLexicon:
@@ -32,7 +34,7 @@ class VisualLexicon:
     >>> lexicon.generate("<cat:16> at night", {"cat": tokens[0]})       # a list of PIL images
     """
 
-    def __init__(self, encoder: ViLexEncoder, t2i: FrozenT2I):
+    def __init__(self, encoder: ViLexEncoder, t2i: DiffusersT2I):
         if encoder.config.width != t2i.width:
             raise InputError(
                 f"the encoder's tokens have width {encoder.config.width}, the text encoder {t2i.width}; "
@@ -82,7 +84,10 @@ class VisualLexicon:
     def facts(self) -> dict[str, Any]:
         """What this model is, as plain values."""
         config, t2i = self.encoder.config, self.t2i
-        millions = lambda module: round(sum(p.numel() for p in module.parameters()) / 1e6, 2)  # noqa: E731
+
+        def millions(module: nn.Module) -> float:
+            return round(sum(p.numel() for p in module.parameters()) / 1e6, 2)
+
         return {
             "tower": config.tower["model_type"],
             "tower_millions": millions(self.encoder.tower),
@@ -97,7 +102,7 @@ class VisualLexicon:
             "training": config.training,
         }
 
-    def encode(self, images: Sequence[ImageLike], num_tokens: int | None = None) -> Tensor:
+    def encode(self, images: Sequence[PictureLike], num_tokens: int | None = None) -> Tensor:
         """Images (paths or PIL) to their first `num_tokens` tokens, [B, num_tokens, d]; all n by default."""
         opened = [image if isinstance(image, Image.Image) else load_image(image) for image in images]
         return self.encoder.encode(opened, num_tokens)
@@ -170,13 +175,13 @@ class VisualLexicon:
         jobs = list(zip([one for one in parsed for _ in range(num_images)], seeds, strict=True))
         drawn: list[Image.Image] = []
         total = steps * -(-len(jobs) // batch_size)
-        for start in range(0, len(jobs), batch_size):
-            prompts, batch_seeds = zip(*jobs[start : start + batch_size], strict=True)
+        for first in range(0, len(jobs), batch_size):
+            prompts, batch_seeds = zip(*jobs[first : first + batch_size], strict=True)
             guided = self.mixture([guidance.branches(one, weights) for one in prompts], prompts, tokens, negative)
             plain = guided
             if guidance.interval != (0.0, 1.0):
                 plain = self.mixture([PLAIN.branches(one, weights) for one in prompts], prompts, tokens, negative)
-            done = steps * (start // batch_size)
+            done = steps * (first // batch_size)
             x0 = sample(
                 self.t2i,
                 make_scheduler(scheduler, self.t2i.scheduler_config),
@@ -240,7 +245,7 @@ class VisualLexicon:
         """
         wanted = inspect.signature(kind.__init__).parameters
         parts = {**self.t2i.components(), **more}
-        optional = dict.fromkeys(name for name in kind._optional_components if name in wanted)
+        optional = dict.fromkeys(name for name in getattr(kind, "_optional_components", ()) if name in wanted)
         given = {**optional, **{name: part for name, part in parts.items() if name in wanted}}
         if "requires_safety_checker" in wanted:
             given["requires_safety_checker"] = False
@@ -279,7 +284,7 @@ class VisualLexicon:
         for name, value in named.items():
             if value.ndim != 2 or value.shape[1] != self.t2i.width:
                 raise InputError(f"image '{name}': expected tokens [n, {self.t2i.width}], got {list(value.shape)}")
-        others = {name: image for name, image in images.items() if name not in named}
+        others = {name: image for name, image in images.items() if not isinstance(image, Tensor)}
         if others:
             named |= dict(zip(others, self.encode(list(others.values())), strict=True))
         return named

@@ -18,6 +18,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from vilex.data.config import SourceConfig
 from vilex.data.example import Example
@@ -97,7 +98,7 @@ def on_devices(devices: list[str]) -> Runner:
         if len(devices) == 1:
             _work(0, job, devices, missing, origin)
         else:
-            torch.multiprocessing.spawn(_work, (job, devices, missing, origin), nprocs=len(devices))
+            spawn(_work, (job, devices, missing, origin), nprocs=len(devices))
 
     return run
 

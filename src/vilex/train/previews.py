@@ -19,7 +19,7 @@ from vilex.errors import InputError
 from vilex.lexicon import VisualLexicon
 from vilex.pictures.grid import grid
 from vilex.pictures.load import square
-from vilex.t2i import FrozenT2I
+from vilex.t2i.folder import DiffusersT2I
 from vilex.train.config import TrainConfig
 
 COUNTS = (1, 4, 16)
@@ -36,7 +36,7 @@ class Previews:
         tower: the tower as it was; it is kept in main memory and on the device only while previews are drawn.
     """
 
-    def __init__(self, config: TrainConfig, t2i: FrozenT2I, tower: nn.Module):
+    def __init__(self, config: TrainConfig, t2i: DiffusersT2I, tower: nn.Module):
         source = replace(config.data.all_sources[0], path=config.data.validation or config.data.all_sources[0].path)
         self.t2i, self.tower = t2i, tower
         self.images = [
