@@ -1,12 +1,15 @@
 """`vilex encode`: images to tokens, a few files or a whole collection."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vilex.cli.options import Device, Json, Model, Quiet, print_summary, progress_bar, refuse
 from vilex.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ENCODE_BATCH = 32
 
@@ -42,18 +45,19 @@ def encode(
         _encode_collection(data, out or Path("tokens"), tokens, model, _runner(device, processes, ray), quiet, as_json)
         return
     out = out or Path("tokens.safetensors")
-    found = [path for path in images if path.is_file()]
-    folder = encoder_folder(model) if found else None
-    encoder = load_encoder(folder).to(device) if found else None
-    tokens_by_path, refused = {}, []
+    paths = images or []
+    folder = encoder_folder(model) if any(path.is_file() for path in paths) else None
+    encoder = load_encoder(folder).to(device) if folder else None
+    tokens_by_path: dict[Path, Tensor] = {}
+    refused: list[str] = []
     with progress_bar("encoding", quiet or as_json) as on_step:
-        for start in range(0, len(images), ENCODE_BATCH):
-            good, bad = load_each(images[start : start + ENCODE_BATCH])
+        for start in range(0, len(paths), ENCODE_BATCH):
+            good, bad = load_each(paths[start : start + ENCODE_BATCH])
             refused += bad
-            if good:
+            if good and encoder:
                 tokens_by_path |= dict(zip(good, encoder.encode(list(good.values()), tokens), strict=True))
-            on_step(min(start + ENCODE_BATCH, len(images)), len(images))
-    if tokens_by_path:
+            on_step(min(start + ENCODE_BATCH, len(paths)), len(paths))
+    if folder and tokens_by_path:
         names = dict(zip(unique_names(list(tokens_by_path)), tokens_by_path, strict=True))
         origin = {"model": model, "encoder_sha256": weights_hash(folder)}
         provenance = {name: {**origin, "file": path.name, "sha256": file_hash(path)} for name, path in names.items()}
