@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -121,6 +122,15 @@ def test_info(run):
     status, text, _ = run("info", "--json")
     facts = json.loads(text)
     assert status == 0 and facts["tokens"] == 75 and facts["prediction"] == "v_prediction"
+
+
+def test_info_names_a_models_version_where_it_has_one(run, model_folder, tmp_path):
+    assert "version" not in json.loads(run("info", model_folder, "--json")[1])
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"version": "2.1"}))
+    assert json.loads(run("info", folder, "--json")[1])["version"] == "2.1"
+    assert "version  2.1\n" in run("info", folder)[1]
 
 
 @pytest.mark.parametrize(
