@@ -121,7 +121,7 @@ def test_what_is_no_model(name, message):
         ({"blocks": 1}, "config.json has no place for the weights pooler.blocks.1"),
         ({"blocks": 3}, "has no weights for pooler.blocks.2"),
         ({"heads": 5}, "heads: 5 do not divide the pooler's width 32"),
-        ({"width": "wide"}, "config.json describes no encoder"),
+        ({"width": "wide"}, "cannot be loaded"),
         ({"tower": {}}, "tower: unknown model_type None; expected siglip_vision_model"),
         ({"tower": {"model_type": "timm_wrapper"}}, "tower: unknown model_type 'timm_wrapper'"),
         ({"tower": {"model_type": "open_clip", "name": "hf-hub:some/one"}}, "open_clip"),
@@ -137,6 +137,35 @@ def test_a_configuration_is_believed_only_where_it_fits(model_folder, tmp_path, 
     with pytest.raises(InputError, match=message) as caught:
         VisualLexicon.from_pretrained(folder)
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("load", [load_t2i, shape_of])
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("unet/config.json", {"down_block_types": ["Foo"]}, "cannot be loaded: "),
+        ("unet/config.json", {"sample_size": None}, "cannot be loaded: "),
+        ("text_encoder/config.json", {"num_hidden_layers": "many"}, "cannot be loaded: "),
+        ("text_encoder/config.json", {"attn_implementation": "some/kernel"}, "code of elsewhere; remove that line"),
+        ("model_index.json", {"unet": "x"}, "model_index.json has no 'unet'"),
+        ("model_index.json", {"unet": ["os", "system"]}, "unet system is not supported"),
+    ],
+)
+def test_a_base_whose_configuration_says_anything(sd_folder, tmp_path, name, changes, message, load):
+    folder = shutil.copytree(sd_folder[1], tmp_path / "base")
+    config = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(config | changes))
+    with pytest.raises(InputError, match=message) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+def test_layers_that_a_base_has_weights_for_are_not_left_out(sd_folder, tmp_path):
+    folder = shutil.copytree(sd_folder[1], tmp_path / "base")
+    path = folder / "text_encoder" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 1}))
+    with pytest.raises(InputError, match=r"text_encoder: config.json has no place for the weights .*layers\.1\."):
+        load_t2i(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])

@@ -6,7 +6,7 @@ import torch
 
 from vilex.encoder.model import ViLexEncoder
 from vilex.errors import InputError
-from vilex.hub.folder import EMBEDDED, check_whole, read_encoder_config, resolve
+from vilex.hub.folder import EMBEDDED, as_configured, check_whole, read_encoder_config, resolve
 from vilex.hub.loading import quiet_loading
 
 __all__ = ["EMBEDDED", "encoder_folder", "load_encoder"]
@@ -32,15 +32,9 @@ def load_encoder(name: str | Path) -> ViLexEncoder:
     folder = encoder_folder(name)
     how = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
     try:
-        with quiet_loading():
+        with quiet_loading(), as_configured(folder):
             encoder, about = ViLexEncoder.from_pretrained(folder, ignore_mismatched_sizes=True, **how)
     except InputError as error:
-        raise InputError(f"{folder}: {error}") from None
-    except Exception as error:  # a configuration may say anything; what it breaks on is its own
-        raise InputError(f"{folder}: config.json describes no encoder ({_reason(error)}); fetch it again") from None
+        raise InputError(f"{folder}: {error}".replace(f"{folder}: {folder}:", f"{folder}:")) from None
     check_whole(folder, encoder, about, exact=True)
     return encoder.eval()
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors
 
-from vilex.errors import InputError
+from vilex.errors import InputError, printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -113,13 +115,33 @@ def read_encoder_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json")
     if config.get("model_type") != "vilex":
         raise InputError(f"{folder}: no ViLex encoder (model_type is {config.get('model_type')!r})")
-    tower = config.get("tower")
-    for part in (config, tower if isinstance(tower, dict) else {}):
-        for key, value in part.items():
-            if key.endswith("_implementation") and value not in KERNELS:
-                raise InputError(f"{folder}: config.json asks for {key} {value!r}, code of elsewhere; remove that line")
+    refuse_kernels(folder / "config.json", config)
     check_safetensors(folder)
     return config
+
+
+def refuse_kernels(path: Path, config: Any) -> None:
+    """Raise InputError if a transformers configuration names a kernel, which would be fetched and run."""
+    for key, value in config.items() if isinstance(config, dict) else ():
+        refuse_kernels(path, value)
+        if key.endswith("_implementation") and not isinstance(value, dict) and value not in KERNELS:
+            raise InputError(f"{path}: asks for {key} {value!r}, code of elsewhere; remove that line")
+
+
+@contextmanager
+def as_configured(folder: Path) -> Iterator[None]:
+    """A model is made of configurations in here: they may say anything, and what they break on is their own.
+
+    Raises:
+        InputError: in place of whatever the libraries raise.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = printable(error)[:300] or type(error).__name__
+        raise InputError(f"{folder}: cannot be loaded: {reason}; fetch it again") from None
 
 
 def check_safetensors(folder: Path) -> None:
@@ -143,7 +165,8 @@ def check_whole(name: str | Path, module: "nn.Module", about: dict[str, Any], ex
 
     Args:
         about: what `from_pretrained(..., output_loading_info=True)` tells.
-        exact: whether its files may hold nothing that the module has no place for, either.
+        exact: whether its files may hold nothing that the module has no place for. Else they may, but no more layers
+            of a stack than it has.
     """
     made_up = sorted(set(about["missing_keys"]) & set(module.state_dict()))
     if made_up:
@@ -154,11 +177,24 @@ def check_whole(name: str | Path, module: "nn.Module", about: dict[str, Any], ex
             f"{name}: {key} is {list(held)} in the weights and {list(wanted)} by config.json, which do not belong "
             "together; fetch both again"
         )
-    if exact and (unused := sorted(about["unexpected_keys"])):
+    unused = sorted(about["unexpected_keys"])
+    if not exact:
+        unused = [key for key in unused if _is_one_more(key, module)]
+    if unused:
         raise InputError(
             f"{name}: config.json has no place for the weights {_first(unused)}, which do not belong together; "
             "fetch both again"
         )
+
+
+def _is_one_more(key: str, module: "nn.Module") -> bool:
+    """Whether a weight is of a layer that would follow those of one of a module's stacks."""
+    parts, names = key.split("."), [f"{name}." for name in module.state_dict()]
+    for i, part in enumerate(parts):
+        stack = "".join(f"{one}." for one in parts[:i])
+        if part.isdigit() and any(name.startswith(f"{stack}0.") for name in names):
+            return not any(name.startswith(f"{stack}{part}.") for name in names)
+    return False
 
 
 def _first(keys: list[str]) -> str:

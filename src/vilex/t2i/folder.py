@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vilex.errors import InputError
 from vilex.extras import needs
-from vilex.hub.folder import check_safetensors, check_whole, read_json
+from vilex.hub.folder import as_configured, check_safetensors, check_whole, read_json, refuse_kernels
 from vilex.prompt import Frame, Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.offload import device_of, offload
@@ -94,12 +94,10 @@ class DiffusersT2I:
         for name in cls.weights(classes):
             check_safetensors(folder / name)
         scheduler_config = read_json(folder / SCHEDULER / "scheduler_config.json")
-        try:
+        with as_configured(folder):
             components = {name: _load(folder / name, kind, dtype) for name, kind in classes.items()}
             _check_words(folder, components)
             return cls(components, scheduler_config, read_json(folder / "model_index.json"))
-        except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"{folder}: cannot be loaded: {str(error).splitlines()[0]}") from None
 
     @classmethod
     def from_config(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> "DiffusersT2I":
@@ -109,9 +107,10 @@ class DiffusersT2I:
             InputError: the folder is another family's, or a configuration is missing or damaged.
         """
         folder = Path(folder)
-        components = {name: _shape(folder / name, kind, dtype) for name, kind in cls.check(folder).items()}
-        scheduler_config = read_json(folder / SCHEDULER / "scheduler_config.json")
-        return cls(components, scheduler_config, read_json(folder / "model_index.json"))
+        classes, scheduler_config = cls.check(folder), read_json(folder / SCHEDULER / "scheduler_config.json")
+        with as_configured(folder):
+            components = {name: _shape(folder / name, kind, dtype) for name, kind in classes.items()}
+            return cls(components, scheduler_config, read_json(folder / "model_index.json"))
 
     @classmethod
     def check(cls, folder: Path) -> dict[str, type]:
@@ -122,7 +121,8 @@ class DiffusersT2I:
         """
         index, found = read_json(folder / "model_index.json"), {}
         for name, classes in cls.parts.items():
-            library, kind = index.get(name) or (None, None)
+            named = index.get(name)
+            library, kind = named if isinstance(named, list) and len(named) == 2 else (None, None)
             if kind is None and None in classes:
                 continue
             if kind is None:
@@ -132,7 +132,8 @@ class DiffusersT2I:
                 raise InputError(f"{folder}: {name} {kind} is not supported; expected {wanted}")
             found[name] = getattr(transformers if library == "transformers" else diffusers, kind)
         for name in cls.weights(found):
-            read_json(folder / name / "config.json")
+            path = folder / name / "config.json"
+            refuse_kernels(path, read_json(path))
         return found
 
     @staticmethod
