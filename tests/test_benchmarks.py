@@ -16,6 +16,7 @@ def test_both_sides_of_a_pair_run(pair, monkeypatch):
         step()
 
 
+@pytest.mark.slow
 def test_the_usual_loop_needs_more_of_both_at_real_sizes():
     held, done = memory.count_memory(), memory.count_arithmetic()
     assert held["ours"] > 5_000 and held["ratio"] < 0.6  # weights alone are 3 GB
