@@ -5,6 +5,7 @@ import pytest
 from tests.hub_server import at_hub, serve
 from vilex.encoder import ViLexConfig, ViLexEncoder
 from vilex.errors import InputError
+from vilex.hub.card import card_for
 from vilex.hub.public import public_config, public_files, without_paths
 from vilex.lexicon import VisualLexicon
 
@@ -79,11 +80,13 @@ def test_a_base_that_is_no_hub_id_is_refused(encoder, base):
 
 def test_a_base_inside_the_folder_goes_with_it(encoder):
     (encoder / "t2i" / "unet").mkdir(parents=True)
+    (encoder / "LICENSE").write_text("Apache-2.0")
     config = json.loads((encoder / "config.json").read_text())
     (encoder / "config.json").write_text(json.dumps(config | {"base_model": "t2i"}))
     (encoder / "t2i" / "unet" / "config.json").write_text('{"_name_or_path": "/home/me/unet", "layers": 2}')
     files = public_files(encoder)
-    assert json.loads(files["config.json"])["base_model"] == "t2i"
+    assert json.loads(files["config.json"])["base_model"] == "t2i" and files["LICENSE"] == encoder / "LICENSE"
+    assert "| frozen model | t2i, in this repository |" in card_for(encoder, "me/it")
     assert json.loads(files["t2i/unet/config.json"]) == {"layers": 2}
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from vilex.encoder import ViLexConfig
 from vilex.errors import InputError
+from vilex.hub.folder import EMBEDDED
 from vilex.hub.public import public_config
 
 MARK = "<!-- Written by vilex from config.json, and anew at each push; to keep your own text, remove this line. -->"
@@ -87,8 +88,9 @@ def model_card(config: ViLexConfig, repository: str) -> str:
     base = str(config.base_model)
     on_hub = base.count("/") == 1 and not base.startswith((".", "/"))
     rows = [f"| {name} | {value} |" for name, value in config.training.items() if not isinstance(value, dict | list)]
+    where = base if on_hub or base in EMBEDDED else f"{base}, in this repository"
     return CARD.format(
-        mark=MARK, title=repository.split("/")[-1], repository=repository, base=base,
+        mark=MARK, title=repository.split("/")[-1], repository=repository, base=where,
         base_tag=f"\nbase_model: {base.split('@')[0]}" if on_hub else "", tower=config.tower.get("model_type"),
         image_size=config.image_size, blocks=config.blocks, tokens=config.num_tokens, width=config.width,
         short=min(16, config.num_tokens), method=config.method, training="".join(f"{row}\n" for row in rows),

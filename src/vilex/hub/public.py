@@ -37,7 +37,7 @@ def public_config(folder: Path, base: str | None = None) -> dict[str, Any]:
 def public_files(folder: Path, base: str | None = None) -> dict[str, Path | bytes]:
     """Every file that belongs to an encoder, by its path in a repository: a file, or its new content."""
     files: dict[str, Path | bytes] = {}
-    for pattern in (*HUB_PATTERNS, "*.safetensors"):
+    for pattern in (*HUB_PATTERNS, "*.safetensors", "LICENSE*"):
         for path in sorted(folder.rglob(pattern)):
             name = path.relative_to(folder)
             if path.is_file() and not any(part.startswith(".") for part in name.parts):
