@@ -73,6 +73,19 @@ def test_every_import_is_a_hard_requirement_or_names_its_extra():
     assert {"pyarrow", "torchmetrics", "peft", "ray", "wandb"} <= guarded
 
 
+@pytest.mark.parametrize(("folder", "extra"), [("recipes", "recipes"), ("benchmarks", "test"), ("examples", None)])
+def test_what_lies_beside_the_package_imports_what_its_extra_brings(folder, extra):
+    owners, own = packages_distributions(), {"vilex", "recipes", "benchmarks", "examples"}
+    allowed = {normal(name) for name in PROJECT["dependencies"]} | (distributions(extra) if extra else set())
+    found = {
+        (package, str(path.relative_to(ROOT)))
+        for path in (ROOT / folder).rglob("*.py")
+        for _, package, _ in imports(path)
+        if package not in sys.stdlib_module_names and package not in own
+    }
+    assert {one for one in found if not allowed & {normal(name) for name in owners.get(one[0], ["?"])}} == set()
+
+
 def test_the_outermost_names_the_extra_and_our_own_mistakes_stay_ours():
     line = r'^no_such_package is not installed; pip install "vilex\[train\]"$'
     with pytest.raises(MissingPackage, match=line) as at, needs("train"), needs("data"):
