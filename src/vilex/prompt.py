@@ -29,6 +29,12 @@ class Slot:
     name: str
     count: int | None = None
 
+    @property
+    def budget(self) -> int:
+        """`count`, which `set_budgets` has given it."""
+        assert self.count is not None, f"<{self.name}> has no budget yet"
+        return self.count
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -180,12 +186,13 @@ def compose(prompt: Prompt, frame: Frame) -> Composed:
     Every slot must have its budget (`set_budgets`).
     """
     tokenizer, placeholder = frame.tokenizer, frame.placeholder
-    for_words = frame.room - sum(part.count for part in prompt.parts if isinstance(part, Slot))
-    ids, slots, cut = list(frame.before), [], []
+    for_words = frame.room - sum(part.budget for part in prompt.parts if isinstance(part, Slot))
+    slots: list[tuple[str, int, int]] = []
+    ids, cut = list(frame.before), list[int]()
     for part in prompt.parts:
         if isinstance(part, Slot):
-            slots.append((part.name, len(ids), part.count))
-            ids += [placeholder] * part.count
+            slots.append((part.name, len(ids), part.budget))
+            ids += [placeholder] * part.budget
             continue
         words = frame.ids(part, inside=len(ids) > len(frame.before))
         ids += words[:for_words]
@@ -210,7 +217,9 @@ def inject(embeddings: Tensor, composed: list[Composed], tokens: list[Mapping[st
     Returns:
         [B, L, d].
     """
-    rows, columns, values = [], [], []
+    rows: list[int] = []
+    columns: list[int] = []
+    values: list[Tensor] = []
     for row, (layout, images) in enumerate(zip(composed, tokens, strict=True)):
         for name, start, count in layout.slots:
             rows += [row] * count
