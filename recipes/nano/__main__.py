@@ -3,7 +3,7 @@
 A run takes a day of two cores. It can be stopped or killed at any moment; the same command goes on. In the
 background, out of other work's way, with its log in a file:
 
-    setsid nohup python -m recipes.nano --skip-finished --data DIR --out DIR niceness=10 > run.log 2>&1 &
+    setsid nohup python -m recipes.nano --skip-finished --data DIR --out DIR niceness=10 >> run.log 2>&1 &
 """
 
 import argparse

@@ -114,8 +114,8 @@ class Trainer:
         self.summed = 0
 
     def __iter__(self) -> Iterator[Step]:
-        first, saved = self.done, time.monotonic()
-        self.clock = time.monotonic()
+        first = self.first = self.done
+        saved = self.clock = time.monotonic()
         if first < self.steps:
             print(f"{self.name}: step {first:,} of {self.steps:,}, {self.precision}", flush=True)
         with StopSignal() as stop:
@@ -236,7 +236,7 @@ class Trainer:
     def _write(self) -> None:
         row = {name: round(float(total) / self.summed, 5) for name, total in self.sums.items()}
         images, seconds = self.done * self.batch, self.elapsed
-        speed = images / max(seconds, 1e-9)
+        speed = (self.done - self.first) * self.batch / max(time.monotonic() - self.clock, 1e-9)
         left = (self.steps - self.done) * self.batch / speed
         row = {"step": self.done, "images": images, "seconds": round(seconds, 1), **row}
         with self.log.open("a") as file:
