@@ -24,6 +24,7 @@ def export(preset: Preset, out: Path) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(out / "t2i", dtype=torch.float16, safety_checker=None)
     pipeline.save_pretrained(folder / "t2i", safe_serialization=True)
     encoder = ViLexEncoder.from_pretrained(out / "vilex" / "encoder").half()
+    encoder.config.version = preset.version
     encoder.config.base_model = "t2i"
     encoder.config.base_sha256 = fingerprint(folder / "t2i")
     run = vilex_config(preset, out)

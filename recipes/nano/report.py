@@ -6,6 +6,7 @@ drawn, learned or trained stays, so that an interrupted report goes on.
 
 import json
 from pathlib import Path
+from typing import Any
 
 from recipes.nano.presets import Preset
 from recipes.nano.tables.ablations import ablate
@@ -31,7 +32,8 @@ def write_report(preset: Preset, data: Path, out: Path) -> None:
     lexicon = VisualLexicon.from_pretrained(trained if trained.is_dir() else "nano", device=preset.device)
     settings = protocol(preset, out, SETS[0])
     baselines = baseline_rows(preset, out, settings)
-    results = {"reconstruction": reconstruct(preset, out, lexicon, baselines)}
+    version = getattr(lexicon.encoder.config, "version", preset.version)
+    results: dict[str, Any] = {"version": version, "reconstruction": reconstruct(preset, out, lexicon, baselines)}
     judge = load_judge(preset, data, out)
     rows = {**rows_of(lexicon, settings), **baselines}
     found = results["reconstruction"][SETS[0]]

@@ -22,7 +22,7 @@ TITLES = {
 INTRODUCTION = """\
 # What vilex-nano shows
 
-The paper's tables on the embedded model, at the scale of two cores. Made by
+The paper's tables on the embedded model, version {version}, at the scale of two cores. Made by
 
     make results DATA=DIR OUT=OUT        # trains the baselines, draws, measures; hours on two cores, resumable
     python -m recipes.nano.tables.page docs docs   # this page anew from results.json
@@ -64,10 +64,9 @@ def to_page(results: dict[str, Any]) -> str:
     settings = results["reconstruction"]["held-out"]["settings"]
     notes = (Path(__file__).parent / "notes.md").read_text()
     sections = [
-        INTRODUCTION.format(**settings),
+        INTRODUCTION.format(**settings, version=results["version"]),
         _claims("The paper's claims here", "claim (in the paper)", claims_of(results)),
-        _claims("What is read in its pictures", "by the judge", readings_of(results)),
-        _names(results["names"]), notes, *_reconstruction(results["reconstruction"]),
+        _names(results), notes, *_reconstruction(results["reconstruction"]),
         _verdicts(results["verdicts"]), _subjects(results["subjects"]), _probes(results["probes"]),
         _ablations(results["ablations"]),
     ]  # fmt: skip
@@ -84,10 +83,15 @@ def _claims(title: str, head: str, claims: list[Claim]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _names(found: dict[str, Any]) -> str:
+def _names(results: dict[str, Any]) -> str:
+    """What is read in pictures from names and tokens; version 1's results have no such part."""
+    if "names" not in results:
+        return ""
+    found = results["names"]
     seeds, right = ", ".join(map(str, found["seeds"])), found["right"]
     return "\n".join(
         [
+            _claims("What is read in its pictures", "by the judge", readings_of(results)),
             f"Each of {found['concepts']} concepts by its bare name, seeds {seeds}: read right in {right['mean']:.0%}",
             f"({right['low']:.0%} to {right['high']:.0%}) of the pictures. Wrong from every seed:",
             f"{', '.join(found['wrong']) or 'none'}.\n",
