@@ -49,7 +49,7 @@ class TextToImagePreset:
     batch: int = 64
     lr: float = 1e-3
     warmup: int = 200
-    optimizer: str = "adamw"  # or muon
+    optimizer: str = "muon"  # for matrices, and AdamW for the rest; or adamw for all
     empty_share: float = 0.1  # of captions dropped, for classifier-free guidance
     mosaic_share: float = 0.2  # of captions that begin with a mosaic
     dense_share: float = 0.4  # of the other captions that leave out nothing; of the rest, two in five are names

@@ -42,7 +42,7 @@ GUIDANCE = 3.0
 
 SHORT = ("t2i.images=38400", "t2i.text_images=38400", "t2i.raster_images=9600")  # unless told otherwise
 TRIALS: dict[str, dict[str, object]] = {
-    "base": {},
+    "base": {"optimizer": "adamw"},
     "no mosaics": {"mosaic_share": 0.0, "raster_images": 0},
     "more mosaics": {"mosaic_share": 0.45},
     "min-SNR": {"min_snr_gamma": 5.0},
@@ -76,7 +76,7 @@ def run_trial(name: str, preset: Preset, data: Path, out: Path, judged: bool) ->
             (folder / shared).parent.mkdir(exist_ok=True)
             (folder / shared).symlink_to((out / shared).resolve())
     started = time.monotonic()
-    train_t2i(replace(preset, t2i=replace(preset.t2i, **TRIALS[name])), folder)
+    train_t2i(replace(preset, t2i=replace(preset.t2i, **(TRIALS["base"] | TRIALS[name]))), folder)
     seconds = time.monotonic() - started
     pipeline = StableDiffusionPipeline.from_pretrained(folder / "t2i", safety_checker=None)
     found = losses(pipeline, folder / "held-out.parquet")

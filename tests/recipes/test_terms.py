@@ -12,6 +12,7 @@ from recipes.nano.presets import TextToImagePreset
 from recipes.nano.speech import POSITIONS, Said, _blended, _groups, read
 from recipes.nano.t2i import new_unet
 from recipes.nano.terms import Terms
+from recipes.nano.trials import TRIALS
 
 SETTINGS = TextToImagePreset(unet_channels=(32, 32), text_width=48)
 BOS, EOS = 98, 99
@@ -111,3 +112,10 @@ def test_groups_are_neighbours(words, most):
     groups = _groups(words, most, np.random.default_rng(0))
     assert len(groups) == words and groups[0] == 0 and set(np.diff(groups)) <= {0, 1}
     assert groups[-1] + 1 == min(words, most)
+
+
+@pytest.mark.parametrize("name", list(TRIALS))
+def test_every_trial_changes_settings_that_exist(name):
+    changed = replace(TextToImagePreset(), **(TRIALS["base"] | TRIALS[name]))
+    base = replace(TextToImagePreset(), **TRIALS["base"])
+    assert (changed == base) == (name == "base")
