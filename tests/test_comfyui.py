@@ -1,75 +1,205 @@
-"""The ComfyUI nodes, against its documented CLIP interface; ComfyUI itself cannot be installed as a package.
+"""The ComfyUI nodes, against its CLIP interface; ComfyUI itself cannot be installed as a package.
 
-`Clip` stands for ComfyUI's object over a real tiny text encoder: `tokenize` gives, for each text encoder, batches of
-(id or embedding, weight); `encode_from_tokens_scheduled` gives [[features, {"pooled_output": ...}]].
+`Clip` stands for ComfyUI's object over real tiny text encoders. Its tokenizer does what `comfy/sd1_clip.py` does:
+weights in brackets, chunks of 77 with [BOS] and [EOS] of their own, padding; encoders in the order that ComfyUI's
+tokenizers name them, `g` before `l`.
 """
 
 import importlib
+import re
 
 import numpy as np
 import pytest
 import torch
+from transformers import CLIPTokenizer
 
+from tests import families
 from vilex.errors import InputError
 from vilex.prompt import parse
 from vilex.t2i import load_t2i
+from vilex.t2i.text import shares
 
+compose = importlib.import_module("integrations.comfyui.compose")
 nodes = importlib.import_module("integrations.comfyui.nodes")
+
+CHUNK = 77
 
 
 class Clip:
-    def __init__(self, t2i):
-        self.t2i, self.frame = t2i, t2i.frame
+    """encoders: vilex's by ComfyUI's names, in ComfyUI's order."""
+
+    def __init__(self, **encoders):
+        self.encoders = encoders
 
     def tokenize(self, text):
-        ids = self.t2i.tokenizer(text, padding="max_length", truncation=True, max_length=77).input_ids
-        return {"l": [[(i, 1.0) for i in ids]]}
+        return {name: chunks(encoder.frame.tokenizer, text) for name, encoder in self.encoders.items()}
 
     def encode_from_tokens_scheduled(self, tokens):
-        (batch,) = tokens["l"]
-        assert len(batch) == 77 and all(weight == 1.0 for _, weight in batch)
-        ids = torch.tensor([[0 if isinstance(token, torch.Tensor) else token for token, _ in batch]])
-        rows = [token if isinstance(token, torch.Tensor) else self.t2i.embed(torch.tensor(token)) for token, _ in batch]
-        return [[self.t2i.encoders[0](ids, torch.stack(rows)[None])[0], {"pooled_output": None}]]
+        """Of one text encoder and weights of 1: [[features [1, L, d], {"pooled_output": ...}]]."""
+        ((name, chunks),) = tokens.items()
+        assert all(len(chunk) == CHUNK and all(weight == 1.0 for _, weight in chunk) for chunk in chunks)
+        encoder = self.encoders[name]
+        features = []
+        for chunk in chunks:
+            ids = torch.tensor([[0 if isinstance(token, torch.Tensor) else token for token, _ in chunk]])
+            rows = [one if isinstance(one, torch.Tensor) else encoder.embed(torch.tensor(one)) for one, _ in chunk]
+            features.append(encoder(ids, torch.stack(rows)[None])[0])
+        return [[torch.cat(features, 1), {"pooled_output": features[0][:, 0], "start_percent": 0.0}]]
+
+
+def chunks(tokenizer: CLIPTokenizer, text: str) -> list[list[tuple[int, float]]]:
+    """[(id, weight)] in chunks; a segment of one weight with fewer than 8 tokens is never parted."""
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    found = [[(start, 1.0)]]
+    for segment in re.split(r"(\([^()]*\))", text):
+        words, weight = segment, 1.0
+        if bracketed := re.fullmatch(r"\((.*?)(?::([\d.]+))?\)", segment):
+            words, weight = bracketed.group(1), float(bracketed.group(2) or 1.1)
+        ids = [(one, weight) for one in tokenizer(words, verbose=False).input_ids[1:-1]]
+        while len(ids) + len(found[-1]) > CHUNK - 1:
+            room = CHUNK - 1 - len(found[-1]) if len(ids) >= 8 else 0
+            found[-1] += ids[:room]
+            ids = ids[room:]
+            found.append([(start, 1.0)])
+        found[-1] += ids
+    for chunk in found:
+        chunk.append((end, 1.0))
+        chunk += [(tokenizer.pad_token_id, 1.0)] * (CHUNK - len(chunk))
+    return found
 
 
 @pytest.fixture
 def clip(sd_folder, monkeypatch):
-    monkeypatch.setitem(nodes.WIDTHS, "l", 32)  # the tiny model's
-    return Clip(load_t2i(sd_folder[2]))
+    monkeypatch.setitem(compose.WIDTHS, "l", 32)  # the tiny model's
+    return Clip(l=load_t2i(sd_folder[2]).encoders[0])
 
 
-def test_from_a_picture_to_conditioning(clip, model_folder, pictures):
+@pytest.fixture(scope="module")
+def xl(tmp_path_factory):
+    return load_t2i(families.stable_diffusion_xl(tmp_path_factory.mktemp("base") / "xl"))
+
+
+@pytest.fixture
+def clips(xl, monkeypatch):
+    """SDXL's: ComfyUI names the second text encoder first."""
+    monkeypatch.setitem(compose.WIDTHS, "l", 32)
+    monkeypatch.setitem(compose.WIDTHS, "g", 48)
+    return Clip(g=xl.encoders[1], l=xl.encoders[0])
+
+
+def images_in(tokens):
+    """[(embedding, weight)] of one text encoder, in order."""
+    return [entry for chunk in tokens for entry in chunk if isinstance(entry[0], torch.Tensor)]
+
+
+def test_from_a_picture_to_conditioning(clip, sd_folder, model_folder, pictures):
     (encoder,) = nodes.LoadViLex().load(str(model_folder))
     image = torch.from_numpy(np.array(pictures[0])).float()[None] / 255
     (tokens,) = nodes.EncodeImage().encode(encoder, image, 4)
-    assert tokens.shape == (4, 32)
-    assert torch.allclose(tokens, encoder(encoder.preprocess(pictures[:1]), 4).tokens[0], atol=1e-6)
+    assert tokens.shape == (1, 4, 32)
+    assert torch.allclose(tokens, encoder(encoder.preprocess(pictures[:1]), 4).tokens, atol=1e-6)
     prompt, alone = nodes.ComposePrompt().compose(clip, "the <a> in snow", a=tokens)
-    named = {"a": tokens}
     for found, text in ((prompt, "the <a:4> in snow"), (alone, "<a:4>")):
-        expected = clip.t2i.read([parse(text)], [named]).sequence
+        expected = load_t2i(sd_folder[2]).read([parse(text)], [{"a": tokens[0]}]).sequence
         assert torch.allclose(found[0][0], expected, atol=1e-5)
 
 
+def test_a_batch_of_pictures_is_a_batch_of_conditionings(clip, model_folder, pictures):
+    (encoder,) = nodes.LoadViLex().load(str(model_folder))
+    size = pictures[0].size
+    image = torch.stack([torch.from_numpy(np.array(one.resize(size))) for one in pictures[:3]]).float() / 255
+    (tokens,) = nodes.EncodeImage().encode(encoder, image, 4)
+    assert tokens.shape == (3, 4, 32)
+    one = torch.randn(1, 2, 32)
+    both = nodes.ComposePrompt().compose(clip, "<a> and <b>", a=tokens, b=one)
+    for i in range(3):
+        single = nodes.ComposePrompt().compose(clip, "<a> and <b>", a=tokens[i : i + 1], b=one)
+        for batch, alone in zip(both, single, strict=True):
+            assert batch[0][0].shape == (3, 77, 32) and torch.equal(batch[0][0][i : i + 1], alone[0][0])
+            assert torch.equal(batch[0][1]["pooled_output"][i : i + 1], alone[0][1]["pooled_output"])
+            assert batch[0][1]["start_percent"] == 0.0
+    with pytest.raises(InputError, match="batches of 2 and 3; give equal batches"):
+        nodes.ComposePrompt().compose(clip, "<a> and <b>", a=tokens, b=torch.randn(2, 2, 32))
+
+
+def test_each_text_encoder_gets_its_own_columns_whatever_their_order(clips, xl):
+    tokens = torch.randn(1, 5, 80)
+    assert list(clips.tokenize("")) == ["g", "l"]
+    (composed,) = compose.compose(clips, "the <a:3> cat", {"a": tokens})
+    own = shares([{"a": tokens[0, :3]}], xl.encoders)
+    for name, (share,) in (("l", own[0]), ("g", own[1])):
+        for side in (composed.prompt, composed.alone):
+            assert torch.equal(torch.stack([row for row, _ in images_in(side[name])]), share["a"])
+
+
+@pytest.mark.parametrize(
+    ("names", "start"),
+    [
+        ({"g": 1280, "l": 768}, {"l": 0, "g": 768}),
+        ({"g": 1280, "l": 768, "t5xxl": 4096}, {"l": 0, "g": 768, "t5xxl": 2048}),
+        ({"l": 768, "t5xxl": 4096}, {"l": 0, "t5xxl": 768}),
+        ({"h": 1024}, {"h": 0}),
+    ],
+    ids=["sdxl", "sd3", "flux", "sd2"],
+)
+def test_columns_at_the_real_widths(names, start):
+    found = compose._columns(dict.fromkeys(names, []), {"a": sum(names.values())})
+    assert found == {name: slice(start[name], start[name] + width) for name, width in names.items()}
+
+
+def test_a_part_of_sd3_that_is_not_loaded_shifts_no_other():
+    """ComfyUI draws SD3 without T5, too; an image token is still as wide as all three."""
+    found = compose._columns({"g": [], "l": []}, {"a": 6144})
+    assert found == {"l": slice(0, 768), "g": slice(768, 2048)}
+
+
 def test_words_alone_are_the_tokenizers_own(clip):
-    composed = nodes.compose_tokens(clip, parse("a photo of the red cat").parts, {})
-    assert composed == clip.tokenize("a photo of the red cat")
+    (composed,) = compose.compose(clip, "a (photo:1.2) of the red cat", {})
+    assert composed.prompt == clip.tokenize("a (photo:1.2) of the red cat") and composed.alone == clip.tokenize("")
+
+
+def test_weights_of_words_and_images(clips):
+    tokens = {"a": torch.randn(1, 4, 80), "b": torch.randn(1, 2, 80)}
+    (composed,) = compose.compose(clips, "a (red:1.2) (<a:4>:1.3) and <b> (in <b>:0.5)", tokens)
+    for name in ("l", "g"):
+        assert [weight for _, weight in images_in(composed.prompt[name])] == [1.3] * 4 + [1.0] * 2 + [0.5] * 2
+        assert [weight for _, weight in images_in(composed.alone[name])] == [1.3] * 4 + [1.0] * 2 + [0.5] * 2
+        words = [entry for entry in composed.prompt[name][0] if not isinstance(entry[0], torch.Tensor)]
+        expected = clips.tokenize("a (red:1.2) and (in:0.5)")[name][0]
+        assert words[:6] == expected[:6]
+
+
+def test_long_prompts_have_the_tokenizers_chunks(clips):
+    tokens = {"a": torch.randn(1, 20, 80)}
+    words = "red cat in snow " * 17
+    for text, place in ((f"{words} <a:20> {words}", 1), (f"<a:20> {words} {words}", 0)):
+        (composed,) = compose.compose(clips, text, tokens)
+        plain = clips.tokenize(text.replace("<a:20>", "the " * 19 + "the"))
+        for name in ("l", "g"):
+            assert len(composed.prompt[name]) == 3 and {len(one) for one in composed.prompt[name]} == {77}
+            rows = images_in(composed.prompt[name])
+            assert len(rows) == 20 and isinstance(composed.prompt[name][place][10][0], torch.Tensor)
+            for chunk, expected in zip(composed.prompt[name], plain[name], strict=True):
+                for (token, weight), (other, its) in zip(chunk, expected, strict=True):
+                    assert weight == its and (isinstance(token, torch.Tensor) or token == other)
+            assert [row.tolist() for row, _ in rows] == tokens["a"][0, :, compose._columns(
+                clips.tokenize(""), {"a": 80})[name]].tolist()  # fmt: skip
 
 
 def test_budgets_and_mistakes(clip):
-    tokens = torch.randn(6, 32)
-    composed = nodes.compose_tokens(clip, parse("<a:2> cat").parts, {"a": tokens})["l"][0]
-    assert torch.equal(torch.stack([token for token, _ in composed[1:3]]), tokens[:2])
-    assert composed[3] == clip.tokenize("cat")["l"][0][1]
+    tokens = torch.randn(1, 6, 32)
+    (composed,) = compose.compose(clip, "<a:2> cat", {"a": tokens})
+    assert torch.equal(torch.stack([token for token, _ in composed.prompt["l"][0][1:3]]), tokens[0, :2])
+    assert composed.prompt["l"][0][3] == clip.tokenize("cat")["l"][0][1]
     for text, images, said in (
         ("<b>", {"a": tokens}, "<b> is not connected"),
+        ("a cat", {"a": tokens}, "'a' is connected, but the prompt has no <a>"),
         ("<a:9>", {"a": tokens}, "has 6 tokens, got a budget of 9"),
-        ("<a>", {"a": torch.randn(6, 5)}, "width 5, the text encoders 32"),
-        ("<a>", {"a": torch.randn(76, 32)}, "76 tokens, at most 75 fit"),
+        ("<a>", {"a": torch.randn(1, 6, 5)}, "width 5, the text encoders l 32"),
+        (f"<a> {' '.join(compose.PLACEHOLDERS)}", {"a": tokens}, "leave one of them out"),
     ):
         with pytest.raises(InputError, match=said):
-            nodes.compose_tokens(clip, parse(text).parts, images)
+            compose.compose(clip, text, images)
 
 
 def test_nodes_declare_what_comfyui_asks_for():
