@@ -143,7 +143,7 @@ def test_each_text_encoder_gets_its_own_columns_whatever_their_order(clips, xl):
     ids=["sdxl", "sd3", "flux", "sd2"],
 )
 def test_columns_at_the_real_widths(names, start):
-    found = compose._columns(dict.fromkeys(names, []), {"a": sum(names.values())})
+    found = compose._columns({name: [] for name in names}, {"a": sum(names.values())})
     assert found == {name: slice(start[name], start[name] + width) for name, width in names.items()}
 
 
