@@ -199,19 +199,22 @@ class VisualLexicon:
     @torch.inference_mode()
     def prompt_embeds(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Prompt | Sequence[str | Prompt],
         images: Mapping[str, ImageLike] | None = None,
         *,
         num_tokens: int | None = None,
-        negative: str = "",
+        negative: str | Prompt | Sequence[str | Prompt] = "",
         text_free: bool = False,
+        clip_skip: int = 0,
     ) -> dict[str, Tensor | list[Tensor]]:
         """Prompts as any diffusers pipeline of the same family takes them: `pipeline(**lexicon.prompt_embeds(...))`.
 
         Args:
-            prompt, images, num_tokens: as in `generate`.
-            negative: what to steer away from.
+            prompt, images, num_tokens: as in `generate`; a prompt may be parsed already.
+            negative: what to steer away from, images of `images` included; one, or one for each prompt.
             text_free: steer away from the images alone instead, so that the pipeline's guidance is TFG.
+            clip_skip: how many of CLIP's last layers the prompt (and the images alone) go without; what is steered away
+                from goes through all, as in diffusers.
         Returns:
             `prompt_embeds`, `negative_prompt_embeds`, [B, L, d] each, or lists of B [L_i, d] where a family's prompts
             are not padded; where the family has them also `pooled_prompt_embeds` and
@@ -222,12 +225,22 @@ class VisualLexicon:
         if self.encoder.adapter is not None:
             raise InputError("prompt_embeds: ip-adapter tokens go past the text encoder; they are no prompt")
         tokens = self._named_tokens(images or {})
-        texts = [prompt] if isinstance(prompt, str) else list(prompt)
-        asked = [self._budgeted(parse(text), tokens, num_tokens) for text in texts]
-        against = [one.image_only() if text_free else parse(negative) for one in asked]
-        found = {}
-        for side, prompts in (("", asked), ("negative_", against)):
-            condition = self.t2i.read(prompts, [tokens] * len(prompts))
+        asked = [self._budgeted(one, tokens, num_tokens) for one in _parsed(prompt)]
+        against = [self._budgeted(one, tokens, num_tokens) for one in _parsed(negative)]
+        if len(against) not in (1, len(asked)):
+            raise InputError(f"expected 1 negative prompt, or {len(asked)} for one a prompt, got {len(against)}")
+        if text_free and any(one.parts for one in against):
+            raise InputError(
+                "text_free steers away from the images alone, not from words; leave out the negative prompt"
+            )
+        t2i = self.t2i.skipping(clip_skip) if clip_skip else self.t2i
+        if text_free:
+            other, against = t2i, [one.image_only() for one in asked]
+        else:
+            other, against = self.t2i, against * (len(asked) // len(against))
+        found: dict[str, Tensor | list[Tensor]] = {}
+        for side, reader, prompts in (("", t2i, asked), ("negative_", other, against)):
+            condition = reader.read(prompts, [tokens] * len(prompts))
             found[f"{side}prompt_embeds"] = condition.unpadded()
             if condition.pooled is not None:
                 found[f"{side}pooled_prompt_embeds"] = condition.pooled
@@ -296,3 +309,9 @@ class VisualLexicon:
     @torch.inference_mode()
     def _decode(self, x0: Tensor) -> Tensor:
         return self.t2i.decode(x0)
+
+
+def _parsed(prompt: str | Prompt | Sequence[str | Prompt]) -> list[Prompt]:
+    """One prompt or several, parsed where they are not."""
+    several = [prompt] if isinstance(prompt, str | Prompt) else prompt
+    return [one if isinstance(one, Prompt) else parse(one) for one in several]

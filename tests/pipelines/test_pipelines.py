@@ -1,3 +1,6 @@
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +16,14 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import vilex.pipelines
 from tests import families
 from vilex.baselines.dreambooth import add_adapter, save_adapter
-from vilex.encoder import ViLexEncoder
+from vilex.encoder import ViLexConfig, ViLexEncoder
 from vilex.errors import InputError
+from vilex.hub.folder import fingerprint
 from vilex.lexicon import VisualLexicon
 from vilex.t2i import load_t2i
 
@@ -160,3 +165,158 @@ def test_image_tokens_in_img2img_inpainting_and_controlnet(bases, tower_folder, 
         assert first.size == (16, 16) and not same(first, second)
     with pytest.raises(InputError, match="StableDiffusionControlNetPipeline: the frozen model has no controlnet"):
         lexicon.pipeline(StableDiffusionControlNetPipeline)
+
+
+def own_pipeline(base, kind="stable_diffusion"):
+    pipeline = DiffusionPipeline.from_pretrained(
+        base, custom_pipeline=str(FILES / f"{kind}.py"), trust_remote_code=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def drawn(pipeline, *prompt, size=16, **more):
+    how = {"num_inference_steps": 2, "height": size, "width": size, "output_type": "np"}
+    return pipeline(*prompt, generator=torch.Generator().manual_seed(0), **how, **more).images
+
+
+@pytest.fixture
+def own(bases, tower_folder, tmp_path):
+    """A custom pipeline of Stable Diffusion with its encoder, and the encoder's folder."""
+    folder = encoder_for(bases["stable_diffusion"], tower_folder, tmp_path)
+    return own_pipeline(bases["stable_diffusion"]).load_vilex(folder), folder
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_textual_inversions_of_several_vectors_beside_images(bases, tower_folder, tmp_path, pictures, before):
+    """A name in brackets that is no image's is the embedding's; each of its vectors is a word."""
+    base, folder = bases["stable_diffusion"], encoder_for(bases["stable_diffusion"], tower_folder, tmp_path)
+    pipeline = own_pipeline(base)
+    rows = torch.randn(3, pipeline.text_encoder.config.hidden_size) * 0.1
+    if before:
+        pipeline.load_textual_inversion({"<toy>": rows}, token="<toy>")
+        pipeline.load_vilex(folder)
+    else:
+        pipeline.load_vilex(folder)
+        pipeline.load_textual_inversion({"<toy>": rows}, token="<toy>")
+    lexicon = VisualLexicon.from_pretrained(folder)
+    cat = lexicon.encode([pictures[0]], 4)[0]
+    expected = lexicon.prompt_embeds("<cat> and <toy>", {"cat": cat, "toy": rows}, negative="<toy> in red")
+    assert torch.allclose(
+        pipeline.lexicon.prompt_embeds(
+            pipeline._parsed("<cat> and <toy>", {"cat": cat}),
+            {"cat": cat},
+            negative=pipeline._parsed("<toy> in red", {}),
+        )["prompt_embeds"],
+        expected["prompt_embeds"],
+        atol=1e-5,
+    )
+    plain = DiffusionPipeline.from_pretrained(base)
+    expected = lexicon.prompt_embeds("<cat> and <toy>", {"cat": cat, "toy": rows})
+    found = drawn(pipeline, "<cat> and <toy>", {"cat": cat})
+    assert np.abs(found - drawn(plain, **expected)).max() < 1e-3
+    plain.load_textual_inversion({"<toy>": rows}, token="<toy>")
+    assert np.abs(drawn(pipeline, "<toy> in snow") - drawn(plain, "<toy> in snow")).max() < 1e-4
+    with pytest.raises(InputError, match="<toy> is both an image and a textual inversion"):
+        pipeline("<cat> and <toy>", {"cat": cat, "toy": cat})
+
+
+def test_negative_prompts_are_one_or_one_a_prompt_and_may_hold_images(own, pictures):
+    pipeline, folder = own
+    lexicon = VisualLexicon.from_pretrained(folder)
+    images = {"a": lexicon.encode(pictures[:1], 4)[0], "b": lexicon.encode(pictures[1:2], 4)[0]}
+    found = drawn(pipeline, ["<a> in snow", "<b> in red"], images, negative_prompt=["a cat", "<a:2>"])
+    for i, (text, negative) in enumerate((("<a> in snow", "a cat"), ("<b> in red", "<a:2>"))):
+        sides = {
+            f"{side}prompt_embeds": lexicon.prompt_embeds(one, images)["prompt_embeds"]
+            for side, one in (("", text), ("negative_", negative))
+        }
+        latents = torch.randn(2, *lexicon.t2i.latent_shape, generator=torch.Generator().manual_seed(0))[i : i + 1]
+        single = DiffusionPipeline.from_pretrained(pipeline.config._name_or_path)
+        assert np.abs(drawn(single, **sides, latents=latents)[0] - found[i]).max() < 1e-3
+    with pytest.raises(InputError, match="expected 1 negative prompt, or 2 for one a prompt, got 3"):
+        pipeline(["<a>", "<b>"], images, negative_prompt=["x", "y", "z"])
+    with pytest.raises(InputError, match="leave out the negative prompt"):
+        pipeline("<a> in snow", images, negative_prompt="red", text_free=True)
+
+
+def test_clip_skip_leaves_out_last_layers(own, pictures):
+    pipeline, folder = own
+    lexicon = VisualLexicon.from_pretrained(folder)
+    images = {"a": lexicon.encode(pictures[:1], 4)[0]}
+    normal = lexicon.prompt_embeds("<a> in snow", images)
+    skipped = lexicon.prompt_embeds("<a> in snow", images, clip_skip=1)
+    shorter = VisualLexicon.from_pretrained(folder)
+    shorter.t2i.text_encoder.encoder.layers = shorter.t2i.text_encoder.encoder.layers[:-1]
+    expected = shorter.prompt_embeds("<a> in snow", images)
+    assert torch.allclose(skipped["prompt_embeds"], expected["prompt_embeds"], atol=1e-6)
+    assert torch.equal(skipped["negative_prompt_embeds"], normal["negative_prompt_embeds"])
+    assert not torch.allclose(skipped["prompt_embeds"], normal["prompt_embeds"], atol=1e-3)
+    plain = DiffusionPipeline.from_pretrained(pipeline.config._name_or_path)
+    found = drawn(pipeline, "<a> in snow", images, clip_skip=1)
+    assert np.abs(found - drawn(plain, **skipped)).max() < 1e-3
+    with pytest.raises(InputError, match="clip_skip: expected a whole number from 0 to 1, got 2"):
+        pipeline("<a> in snow", images, clip_skip=2)
+
+
+def test_clip_skip_keeps_what_xl_pools(bases, tower_folder, tmp_path):
+    """As diffusers' own: features from an earlier layer, the pooled vector from the last."""
+    base = bases["stable_diffusion_xl"]
+    lexicon = VisualLexicon.from_pretrained(encoder_for(base, tower_folder, tmp_path))
+    found = lexicon.prompt_embeds("a cat in snow", clip_skip=1)
+    expected = DiffusionPipeline.from_pretrained(base).encode_prompt("a cat in snow", clip_skip=1, device="cpu")
+    assert torch.allclose(found["prompt_embeds"], expected[0], atol=1e-5)
+    assert torch.allclose(found["pooled_prompt_embeds"], expected[2], atol=1e-5)
+
+
+def test_a_base_with_another_text_encoder_is_refused(bases, tower_folder, tmp_path):
+    folder = encoder_for(bases["stable_diffusion"], tower_folder, tmp_path)
+    config = ViLexConfig.from_pretrained(folder)
+    config.base_sha256 = fingerprint(bases["stable_diffusion"])
+    config.save_pretrained(folder)
+    other = tmp_path / "other"
+    shutil.copytree(bases["stable_diffusion"], other)
+    for part, refused in (("unet", False), ("text_encoder", True)):  # another denoiser reads the same words
+        (path,) = (other / part).glob("*.safetensors")
+        weights = load_file(path)
+        name = next(iter(weights))
+        save_file({**weights, name: weights[name] + 1}, path, {"format": "pt"})
+        pipeline = own_pipeline(other)
+        if refused:
+            with pytest.raises(InputError, match=r"other/text_encoder/.*not the weights this encoder was trained with"):
+                pipeline.load_vilex(folder)
+        else:
+            pipeline.load_vilex(folder)
+    mixed = own_pipeline(bases["stable_diffusion"])
+    mixed.text_encoder = pipeline.text_encoder
+    with pytest.raises(InputError, match="not the weights this encoder was trained with"):
+        mixed.load_vilex(folder)
+    mixed.text_encoder = type(pipeline.text_encoder)(pipeline.text_encoder.config)
+    mixed.text_encoder.config._name_or_path = mixed.text_encoder.name_or_path = ""
+    with pytest.warns(UserWarning, match="cannot tell whether the encoder was trained with it"):
+        mixed.load_vilex(folder)
+
+
+def test_load_vilex_twice_leaves_one_hook(own, pictures):
+    pipeline, folder = own
+    first = drawn(pipeline, "<a:4> in snow", {"a": pictures[0]})
+    pipeline.load_vilex(folder)
+    assert len(pipeline.text_encoder.get_input_embeddings()._forward_hooks) == 1
+    assert np.array_equal(first, drawn(pipeline, "<a:4> in snow", {"a": pictures[0]}))
+
+
+def test_two_threads_prompt_one_pipeline(own, pictures):
+    """Each gets its own picture's prompt; diffusers' schedulers have state, so that a pipeline draws one at a time."""
+    pipeline, _ = own
+    wanted = [pipeline.lexicon.prompt_embeds("<a:4> in snow", {"a": one})["prompt_embeds"] for one in pictures[:2]]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-5)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            found = pool.map(
+                lambda i: pipeline.lexicon.prompt_embeds("<a:4> in snow", {"a": pictures[i % 2]})["prompt_embeds"],
+                range(40),
+            )
+            assert all(torch.equal(one, wanted[i % 2]) for i, one in enumerate(found))
+    finally:
+        sys.setswitchinterval(before)

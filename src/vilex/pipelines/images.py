@@ -3,6 +3,9 @@
 All else is the base pipeline's own: callbacks, `output_type`, schedulers, LoRAs, offloading.
 """
 
+import inspect
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,9 @@ import torch
 
 from vilex.encoder import load_encoder
 from vilex.errors import InputError
+from vilex.hub.folder import file_hash
 from vilex.lexicon import ImageLike, VisualLexicon
-from vilex.prompt import parse
+from vilex.prompt import Prompt, parse
 from vilex.t2i.folder import DiffusersT2I
 
 
@@ -30,14 +34,16 @@ class ImagePrompts:
     _execution_device: torch.device
 
     def load_vilex(self, encoder: str | Path) -> "ImagePrompts":
-        """Load an encoder (folder or hub id) that was trained with this base model.
+        """Load an encoder (folder or hub id) that was trained with this base model, in place of one before.
 
         Raises:
-            InputError: there is none, or it belongs to a model of another width.
+            InputError: there is none, or it belongs to a model of another width or with other text encoders.
         """
         loaded = load_encoder(encoder)
         parts = {name: self.components[name] for name in self.family.parts if self.components.get(name) is not None}
-        frozen = self.family(parts, dict(self.scheduler.config), dict(self.config))
+        _check_readers(parts, loaded.config.base_sha256)
+        words = {name: _Words(self, part) for name, part in parts.items() if name.startswith("tokenizer")}
+        frozen = self.family({**parts, **words}, dict(self.scheduler.config), dict(self.config))
         self.lexicon = VisualLexicon(loaded.to(frozen.device, frozen.dtype), frozen)
         return self
 
@@ -48,25 +54,104 @@ class ImagePrompts:
         *args: Any,
         num_tokens: int | None = None,
         text_free: bool = False,
-        negative_prompt: str | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
+        clip_skip: int | None = None,
         **how: Any,
     ) -> Any:
-        """Draw; a prompt without images goes to the base pipeline as it is.
+        """Draw; prompts without images go to the base pipeline as they are.
 
         Args:
-            prompt: "a photo of <cat:16> in the snow". images: by name, see `VisualLexicon.generate`.
+            prompt: "a photo of <cat:16> in the snow", or several. images: by name, see `VisualLexicon.generate`. A
+                name in brackets that is a loaded textual inversion's, and no image's, is that.
             text_free: let `guidance_scale` weigh the words against the images alone (TFG).
+            negative_prompt: what to steer away from, images included; one, or one for each prompt.
+            clip_skip: how many of CLIP's last layers the prompt goes without.
             how: whatever the base pipeline takes.
         Raises:
-            InputError: a prompt names images and `load_vilex` was not called.
+            InputError: a prompt names images and `load_vilex` was not called; a name is both an image's and a textual
+                inversion's; or see `VisualLexicon.prompt_embeds`.
         """
-        texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-        if not any(parse(text).names for text in texts):
-            return super().__call__(prompt, *args, negative_prompt=negative_prompt, **how)  # type: ignore[misc]
+        asked, against = (self._parsed(one, images or {}) for one in (prompt, negative_prompt))
+        if not any(one.names for one in (*asked, *against)):
+            said = {} if clip_skip is None else {"clip_skip": clip_skip}
+            return super().__call__(  # type: ignore[misc]
+                prompt, *args, negative_prompt=negative_prompt, **said, **how
+            )
         if not hasattr(self, "lexicon"):
             raise InputError("the prompt names images; call load_vilex(ENCODER) first")
+        if clip_skip and "clip_skip" not in inspect.signature(super().__call__).parameters:  # type: ignore[misc]
+            raise InputError(f"clip_skip: {self.family.pipelines[0]} has none")
         self.lexicon.encoder.to(self._execution_device)
         embeds = self.lexicon.prompt_embeds(
-            texts, images, num_tokens=num_tokens, negative=negative_prompt or "", text_free=text_free
+            asked,
+            images,
+            num_tokens=num_tokens,
+            negative=against or "",
+            text_free=text_free,
+            clip_skip=clip_skip or 0,
         )
         return super().__call__(*args, **embeds, **how)  # type: ignore[misc]
+
+    def _parsed(self, texts: str | Sequence[str] | None, images: Mapping[str, ImageLike]) -> list[Prompt]:
+        """Prompts in which textual inversions are words, whatever brackets their names have."""
+        added = {word for one in self._tokenizers for word in {*one.get_added_vocab()} - {*one.all_special_tokens}}
+        inversions = {word for word in added if re.fullmatch("<[^<>]+>", word)}
+        if taken := sorted(word for word in inversions if word[1:-1] in images):
+            raise InputError(f"{taken[0]} is both an image and a textual inversion; give the image another name")
+        several = [texts] if isinstance(texts, str) else list(texts or [])
+        if not inversions:
+            return [parse(text) for text in several]
+        known = re.compile("(" + "|".join(map(re.escape, sorted(inversions, key=len, reverse=True))) + ")")
+        return [_joined(known.split(text), inversions) for text in several]
+
+    @property
+    def _tokenizers(self) -> list[Any]:
+        names = [name for name in self.family.parts if name.startswith("tokenizer")]
+        return [self.components[name] for name in names if self.components.get(name) is not None]
+
+
+class _Words:
+    """A pipeline's tokenizer, to which a textual inversion of several vectors is as many words."""
+
+    def __init__(self, pipeline: Any, tokenizer: Any):
+        self._pipeline, self._tokenizer = pipeline, tokenizer
+
+    def __call__(self, text: str, **how: Any) -> Any:
+        if hasattr(self._pipeline, "maybe_convert_prompt"):
+            text = self._pipeline.maybe_convert_prompt(text, self._tokenizer)
+        return self._tokenizer(text, **how)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __len__(self) -> int:
+        return len(self._tokenizer)
+
+
+def _joined(pieces: Sequence[str], words: set[str]) -> Prompt:
+    """Pieces of a prompt, of which some are words as they are, the others to be parsed."""
+    parts: list[Any] = []
+    for piece in pieces:
+        for part in (piece,) if piece in words else parse(piece).parts:
+            if parts and isinstance(part, str) and isinstance(parts[-1], str):
+                parts[-1] += f" {part}"
+            else:
+                parts.append(part)
+    return Prompt(tuple(parts))
+
+
+def _check_readers(parts: Mapping[str, Any], expected: Mapping[str, str]) -> None:
+    """Raise InputError if a text encoder has other weights than in training; warn if that cannot be told."""
+    for name, digest in expected.items():
+        part, _, file = name.partition("/")
+        if not part.startswith("text_encoder"):
+            continue
+        if part not in parts:
+            raise InputError(f"the pipeline has no {part}, with which the encoder was trained; use the same base model")
+        folder = Path(parts[part].name_or_path or part)
+        path = next((one for one in (folder / file, folder / name) if one.is_file()), None)
+        if path is None:
+            unknown = f"{part}: not from a file {file}; cannot tell whether the encoder was trained with it"
+            warnings.warn(unknown, stacklevel=3)
+        elif file_hash(path) != digest:
+            raise InputError(f"{path}: not the weights this encoder was trained with; use the same base model")

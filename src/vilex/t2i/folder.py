@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from pathlib import Path
 from threading import RLock
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ import transformers
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
+from vilex.checks import whole
 from vilex.errors import InputError
 from vilex.extras import needs
 from vilex.hub.folder import as_configured, check_safetensors, check_whole, read_json, refuse_kernels
@@ -140,6 +142,22 @@ class DiffusersT2I:
     def weights(classes: dict[str, type]) -> list[str]:
         """The parts that have weights."""
         return [name for name, kind in classes.items() if issubclass(kind, nn.Module)]
+
+    def skipping(self, clip_skip: int) -> "DiffusersT2I":
+        """The same model, whose CLIP text encoders leave out their last layers; see `TextEncoder`.
+
+        Raises:
+            InputError: they have not so many layers.
+        """
+        depths = [one.model.config.num_hidden_layers for one in self.encoders if not one.native]
+        if not depths:
+            raise InputError(f"clip_skip: {self.pipelines[0]} has no CLIP text encoder")
+        clip_skip = whole(clip_skip, "clip_skip", 0, min(depths) - 1)
+        view = copy(self)
+        view.encoders = [
+            one if one.native else TextEncoder(one.model, one.frame, clip_skip=clip_skip) for one in self.encoders
+        ]
+        return view
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:

@@ -29,10 +29,11 @@ class TextEncoder:
             states stay its own.
         frame: what stands around prompts, and L, to which they are padded.
         native: whether the model takes `inputs_embeds`.
+        clip_skip: how many of CLIP's last layers are left out of its features, though not of what it pools.
     """
 
-    def __init__(self, model: Any, frame: Frame, native: bool = False):
-        self.model, self.native, self.frame = model, native, frame
+    def __init__(self, model: Any, frame: Frame, native: bool = False, clip_skip: int = 0):
+        self.model, self.native, self.frame, self.clip_skip = model, native, frame, clip_skip
         if not native and _give_injected not in self.table._forward_hooks.values():
             self.table.register_forward_hook(_give_injected)
 
@@ -76,9 +77,17 @@ class TextEncoder:
             return self.model(inputs_embeds=embeddings.to(self.lookup.dtype), attention_mask=mask, **how)
         before = _INJECTED.set((self.table, embeddings))
         try:
-            return self.model(ids, attention_mask=mask, **how)
+            if not self.clip_skip:
+                return self.model(ids, attention_mask=mask, **how)
+            return self._skipped(self.model(ids, attention_mask=mask, **{**how, "output_hidden_states": True}))
         finally:
             _INJECTED.reset(before)
+
+    def _skipped(self, output: Any) -> Any:
+        """CLIP's output as if its last layers were not there; what is pooled, from [EOS] after the last one, stays."""
+        layers = output.hidden_states[: -self.clip_skip]
+        norm = getattr(self.model, "text_model", self.model).final_layer_norm
+        return type(output)(**{**output, "last_hidden_state": norm(layers[-1]), "hidden_states": layers})
 
 
 def shares(tokens: Sequence[Mapping[str, Tensor]], encoders: Sequence[TextEncoder]) -> list[list[dict[str, Tensor]]]:
