@@ -5,9 +5,12 @@ The same tower and pooler; each query then chooses one word. Training relaxes th
 that the tokens are a text anyone can read, and use with any other text-to-image model.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from vilex.encoder.config import ViLexConfig
 from vilex.encoder.pooler import AttentionPooler
 
 WARM, COLD = 2.0, 0.3  # temperatures
@@ -20,27 +23,19 @@ class WordPooler(AttentionPooler):
     scale: an output layer tied to the lookup matrix.
 
     Args:
-        vocabulary_size: V, rows of the lookup matrix.
+        config: its `vocabulary_size` is V, rows of the lookup matrix. patch_width: D of the tower's patches.
+    Attributes:
+        table: the lookup matrix, [V, d]. allowed: [V], the words that may be chosen.
     """
 
     table: Tensor
-    sayable: Tensor
+    allowed: Tensor
 
-    def __init__(
-        self,
-        patch_width: int,
-        width: int,
-        num_tokens: int,
-        blocks: int,
-        heads: int,
-        mlp_ratio: float,
-        inner: int,
-        vocabulary_size: int,
-    ):
-        super().__init__(patch_width, width, num_tokens, blocks, heads, mlp_ratio, inner)
-        self.log_scale = nn.Parameter(-torch.tensor(float(width)).log() / 2)
-        self.register_buffer("table", torch.zeros(vocabulary_size, width))
-        self.register_buffer("sayable", torch.ones(vocabulary_size, dtype=torch.bool))
+    def __init__(self, config: ViLexConfig, patch_width: int):
+        super().__init__(config, patch_width)
+        self.log_scale = nn.Parameter(-torch.tensor(float(config.width)).log() / 2)
+        self.register_buffer("table", torch.zeros(config.vocabulary_size, config.width))
+        self.register_buffer("allowed", torch.ones(config.vocabulary_size, dtype=torch.bool))
         self.temperature = WARM
 
     def anneal(self, progress: float) -> None:
@@ -63,14 +58,14 @@ class WordPooler(AttentionPooler):
         said = (super().forward(patches, num_tokens) - self.mean) / self.std
         words = (self.table - self.mean) / self.std
         scores = self.log_scale.exp() * (said @ words.T - words.square().sum(1) / 2)
-        return scores.masked_fill(~self.sayable, float("-inf"))
+        return scores.masked_fill(~self.allowed, float("-inf"))
 
     @torch.no_grad()
-    def speak(self, table: Tensor, silent: list[int]) -> None:
-        """Take the words from a lookup matrix [V, d]; ids in `silent`, [BOS] and [EOS], are never said."""
+    def set_vocabulary(self, table: Tensor, allowed: Sequence[int]) -> None:
+        """Take the words from a lookup matrix [V, d]; only those of the ids `allowed` are ever chosen."""
         self.table.copy_(table)
-        self.sayable.fill_(True)
-        self.sayable[silent] = False
+        self.allowed.zero_()
+        self.allowed[list(allowed)] = True
 
 
 def gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

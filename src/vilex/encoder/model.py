@@ -47,11 +47,10 @@ class ViLexEncoder(PreTrainedModel):
     def __init__(self, config: ViLexConfig):
         super().__init__(config)
         self.tower = build_tower(config.tower)
-        shape = config.width, config.num_tokens, config.blocks, config.heads, config.mlp_ratio, config.pooler_width
         if config.method == "de-diffusion":
-            self.pooler: AttentionPooler = WordPooler(patch_width(self.tower), *shape, config.vocabulary_size)
+            self.pooler: AttentionPooler = WordPooler(config, patch_width(self.tower))
         else:
-            self.pooler = AttentionPooler(patch_width(self.tower), *shape)
+            self.pooler = AttentionPooler(config, patch_width(self.tower))
         self.adapter: DecoupledAttention | None = None
         if config.method == "ip-adapter":
             self.adapter = DecoupledAttention(config.adapter_shapes, config.num_tokens)

@@ -1,9 +1,18 @@
-"""The attention pooler: learnable queries read an image's patches and become tokens."""
+"""The attention pooler: learnable queries read an image's patches and become tokens (ViLex, section 3.1).
+
+With patches P = tower(image) W_p, [P, w], and learnable queries q_1..q_n as z, each of the blocks computes
+
+    z <- z + softmax((LN(z) W_q) (LN(P) W_k)^T / sqrt(w / heads)) (LN(P) W_v) W_o    in each head
+    z <- z + MLP(LN(z))
+
+and the tokens are v = mean + std * (LN(z) W_out), with mean and std of the frozen text encoder's lookup matrix.
+"""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vilex.encoder.config import ViLexConfig
 from vilex.errors import InputError
 
 
@@ -45,31 +54,20 @@ class AttentionPooler(nn.Module):
     """n learnable queries through several blocks (ViLex, section 3.1; 5 blocks, random init).
 
     Args:
+        config: its `width` is d, `num_tokens` n, `pooler_width` w of the blocks; d if 0. Models with several text
+            encoders have wide tokens (6144 for Stable Diffusion 3), and blocks as wide would have billions of weights.
         patch_width: D of the tower's patches.
-        width: d of the tokens, the text encoder's embedding width.
-        num_tokens: n, the number of queries.
-        inner: w of the blocks; d if 0. Models with several text encoders have wide tokens (6144 for Stable
-            Diffusion 3), and blocks as wide would have billions of weights.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        patch_width: int,
-        width: int,
-        num_tokens: int,
-        blocks: int,
-        heads: int,
-        mlp_ratio: float,
-        inner: int = 0,
-    ):
+    def __init__(self, config: ViLexConfig, patch_width: int):
         super().__init__()
-        inner = inner or width
-        self.queries = nn.Parameter(torch.empty(num_tokens, inner))
+        width, inner = config.width, config.pooler_width or config.width
+        self.queries = nn.Parameter(torch.empty(config.num_tokens, inner))
         self.patch_proj = nn.Linear(patch_width, inner)
-        self.blocks = nn.ModuleList(PoolerBlock(inner, heads, mlp_ratio) for _ in range(blocks))
+        self.blocks = nn.ModuleList(PoolerBlock(inner, config.heads, config.mlp_ratio) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(inner)
         self.out = nn.Linear(inner, width)
         self.register_buffer("mean", torch.zeros(width))

@@ -23,6 +23,8 @@ class ModelConfig:
     encoder: Annotated[str, Names.MODEL] = ""  # start from this ViLex encoder instead of a bare tower
     # how images speak to the frozen model: as ViLex, or by a baseline trained in the same way
     method: Literal["vilex", "de-diffusion", "ip-adapter"] = "vilex"
+    # of de-diffusion: a text file of the words it may choose, a word or phrase a line; empty is the whole vocabulary
+    words: Annotated[str, Names.FILE] = ""
     # The pooler. Beside `encoder`, whose pooler goes on, they may be left out; num_tokens may be fewer.
     num_tokens: Annotated[int, Range(1, MOST_TOKENS)] = DefaultInt(75)
     blocks: Annotated[int, Range(1, 64)] = DefaultInt(5)
@@ -137,6 +139,8 @@ class TrainConfig:
             problems.append("run.parallel: fsdp needs run.mixed_precision bf16 or no: fp16 scales losses by process")
         if run.parallel == "fsdp" and model.method != "vilex":
             problems.append(f'run.parallel: {model.method} needs run.parallel = "ddp"')
+        if model.words and model.method != "de-diffusion":
+            problems.append(f'model.words: are of model.method = "de-diffusion", not of {model.method}; leave them out')
         if model.method == "ip-adapter" and self.objective.tail_drop != "off":
             problems.append('model.method: ip-adapter needs objective.tail_drop = "off"; its tokens have no order')
         return problems

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from vilex.checks import text
 from vilex.encoder import ViLexConfig, ViLexEncoder, load_encoder
 from vilex.encoder.dediffusion import WordPooler
 from vilex.encoder.towers import checkpoint_tower, read_tower_settings
@@ -23,8 +24,11 @@ def new_encoder(config: TrainConfig, t2i: DiffusersT2I, base: Path) -> ViLexEnco
 
     Args:
         t2i: the frozen model. base: its folder, whose weights are recorded.
+    Raises:
+        InputError: `model.words` is no list of words, or as `load_encoder` and `load_tower`.
     """
     settings = config.model
+    allowed = allowed_ids(settings.words, t2i) if settings.method == "de-diffusion" else []
     own = {**method_settings(config, t2i), "base_model": settings.base, "base_sha256": fingerprint(base)}
     before = None
     if settings.encoder:
@@ -34,11 +38,40 @@ def new_encoder(config: TrainConfig, t2i: DiffusersT2I, base: Path) -> ViLexEnco
         encoder = ViLexEncoder.from_tower(settings.tower, **pooler_settings(config, t2i.width), **own)
         encoder.pooler.match_vocabulary(*t2i.lookups)
     if isinstance(encoder.pooler, WordPooler):
-        encoder.pooler.speak(t2i.vocabulary, t2i.wordless_ids)
+        encoder.pooler.set_vocabulary(t2i.vocabulary, allowed)
     if encoder.adapter is not None and before != "ip-adapter":
         encoder.pooler.match_features()
         encoder.adapter.start_from([(layer.to_k, layer.to_v) for layer in cross_attention(t2i.unet)])
     return encoder
+
+
+def allowed_ids(words: str, t2i: DiffusersT2I) -> list[int]:
+    """The rows of the vocabulary that `de-diffusion` may choose: those of a list of words, or all that are words.
+
+    Args:
+        words: a text file, a word or phrase a line, or empty.
+    Raises:
+        InputError: the file cannot be read, has no two words, or a line that the tokenizer does not know.
+    """
+    wordless = set(t2i.wordless_ids)
+    if not words:
+        return [row for row in range(len(t2i.lookups[0])) if row not in wordless]
+    try:
+        lines = Path(words).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        raise InputError(f"model.words: {words}: {why}; name a text file with a word or phrase a line") from None
+    found: set[int] = set()
+    for number, line in enumerate(lines, 1):
+        ids = t2i.frame.ids(text(line.strip(), f"{words}, line {number}"), inside=True) if line.strip() else []
+        if not wordless.isdisjoint(ids):
+            raise InputError(
+                f"{words}, line {number}: '{line.strip()[:60]}' is no word of the text encoder; take it out"
+            )
+        found.update(ids)
+    if len(found) < 2:
+        raise InputError(f"model.words: {words}: expected at least two words, a word or phrase a line")
+    return sorted(found)
 
 
 def encoder_shape(config: TrainConfig, t2i: DiffusersT2I) -> ViLexEncoder:
