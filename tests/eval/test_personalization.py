@@ -50,13 +50,16 @@ def test_a_second_pass_learns_nothing_and_draws_the_same(lexicon, subject, make,
 
 
 def test_what_was_not_learned_to_the_end_is_learned_again(lexicon, subject, tmp_path, monkeypatch):
-    way = textual_inversion(QUICK)
+    word = textual_inversion(QUICK)
     monkeypatch.setattr(personalization, "write_seconds", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt), way.learn(lexicon, subject, tmp_path):
+    with pytest.raises(KeyboardInterrupt), word.learn(lexicon, subject, tmp_path):
         pass
     monkeypatch.undo()
-    with way.learn(lexicon, subject, tmp_path) as tokens:
+    with word.learn(lexicon, subject, tmp_path) as tokens:
         assert tokens["subject"].shape == (1, lexicon.t2i.width) and torch.isfinite(tokens["subject"]).all()
     (tmp_path / "word.safetensors").write_bytes(b"broken")
-    with pytest.raises(InputError, match=r"word\.safetensors: no readable word"), way.learn(lexicon, subject, tmp_path):
+    with (
+        pytest.raises(InputError, match=r"word\.safetensors: no readable word"),
+        word.learn(lexicon, subject, tmp_path),
+    ):
         pass

@@ -25,6 +25,7 @@ from vilex.encoder import ViLexConfig, ViLexEncoder
 from vilex.errors import InputError
 from vilex.hub.folder import fingerprint
 from vilex.lexicon import VisualLexicon
+from vilex.prompt import PromptWarning
 from vilex.t2i import load_t2i
 
 FILES = Path(vilex.pipelines.__file__).parent
@@ -237,7 +238,7 @@ def test_negative_prompts_are_one_or_one_a_prompt_and_may_hold_images(own, pictu
     with pytest.raises(InputError, match="expected 1 negative prompt, or 2 for one a prompt, got 3"):
         pipeline(["<a>", "<b>"], images, negative_prompt=["x", "y", "z"])
     with pytest.raises(InputError, match="leave out the negative prompt"):
-        pipeline("<a> in snow", images, negative_prompt="red", text_free=True)
+        pipeline("<a> and <b>", images, negative_prompt="red", text_free=True)
 
 
 def test_clip_skip_leaves_out_last_layers(own, pictures):
@@ -305,18 +306,24 @@ def test_load_vilex_twice_leaves_one_hook(own, pictures):
     assert np.array_equal(first, drawn(pipeline, "<a:4> in snow", {"a": pictures[0]}))
 
 
-def test_two_threads_prompt_one_pipeline(own, pictures):
-    """Each gets its own picture's prompt; diffusers' schedulers have state, so that a pipeline draws one at a time."""
+def test_an_image_that_no_prompt_names_is_warned_of(own, pictures):
+    with pytest.warns(PromptWarning, match="image 'dog' is in no prompt; name it as <dog>"):
+        drawn(own[0], "a cat", {"dog": pictures[0]})
+
+
+def test_two_threads_draw_with_one_pipeline(own, pictures):
+    """They take turns, for its scheduler holds a drawing's state; each gets its own picture."""
     pipeline, _ = own
-    wanted = [pipeline.lexicon.prompt_embeds("<a:4> in snow", {"a": one})["prompt_embeds"] for one in pictures[:2]]
+
+    def draw(i):
+        return drawn(pipeline, "<a:4> in snow", {"a": pictures[i % 2]})
+
+    wanted = [draw(0), draw(1)]
+    assert not np.array_equal(*wanted)
     before = sys.getswitchinterval()
     sys.setswitchinterval(5e-5)
     try:
         with ThreadPoolExecutor(2) as pool:
-            found = pool.map(
-                lambda i: pipeline.lexicon.prompt_embeds("<a:4> in snow", {"a": pictures[i % 2]})["prompt_embeds"],
-                range(40),
-            )
-            assert all(torch.equal(one, wanted[i % 2]) for i, one in enumerate(found))
+            assert all(np.array_equal(one, wanted[i % 2]) for i, one in enumerate(pool.map(draw, range(20))))
     finally:
         sys.setswitchinterval(before)

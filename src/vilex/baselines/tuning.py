@@ -55,5 +55,5 @@ def draw_batch(x0: Tensor, settings: TuningSettings, generator: torch.Generator)
     batch = settings.batch_size
     chosen = x0[torch.randint(len(x0), (batch,), generator=generator)]
     noise = torch.randn(chosen.shape, generator=generator).to(chosen)
-    said = torch.randint(len(settings.templates), (batch,), generator=generator).tolist()
-    return chosen, noise, [settings.templates[i] for i in said]
+    captions = torch.randint(len(settings.templates), (batch,), generator=generator).tolist()
+    return chosen, noise, [settings.templates[i] for i in captions]

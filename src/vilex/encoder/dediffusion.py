@@ -55,9 +55,9 @@ class WordPooler(AttentionPooler):
 
     def score(self, patches: Tensor, num_tokens: int) -> Tensor:
         """Every word's score in every place, [B, num_tokens, V]; ids are its argmax."""
-        said = (super().forward(patches, num_tokens) - self.mean) / self.std
+        outputs = (super().forward(patches, num_tokens) - self.mean) / self.std
         words = (self.table - self.mean) / self.std
-        scores = self.log_scale.exp() * (said @ words.T - words.square().sum(1) / 2)
+        scores = self.log_scale.exp() * (outputs @ words.T - words.square().sum(1) / 2)
         return scores.masked_fill(~self.allowed, float("-inf"))
 
     @torch.no_grad()

@@ -7,7 +7,9 @@ import inspect
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from vilex.encoder import load_encoder
 from vilex.errors import InputError
 from vilex.hub.folder import file_hash
 from vilex.lexicon import ImageLike, VisualLexicon
-from vilex.prompt import Prompt, parse
+from vilex.prompt import Prompt, PromptWarning, parse
 from vilex.t2i.folder import DiffusersT2I
 
 
@@ -32,6 +34,7 @@ class ImagePrompts:
     scheduler: Any
     config: Any
     _execution_device: torch.device
+    _turn: AbstractContextManager[Any] = nullcontext()
 
     def load_vilex(self, encoder: str | Path) -> "ImagePrompts":
         """Load an encoder (folder or hub id) that was trained with this base model, in place of one before.
@@ -44,6 +47,7 @@ class ImagePrompts:
         _check_readers(parts, loaded.config.base_sha256)
         words = {name: _Words(self, part) for name, part in parts.items() if name.startswith("tokenizer")}
         frozen = self.family({**parts, **words}, dict(self.scheduler.config), dict(self.config))
+        self._turn = RLock() if isinstance(self._turn, nullcontext) else self._turn
         self.lexicon = VisualLexicon(loaded.to(frozen.device, frozen.dtype), frozen)
         return self
 
@@ -60,6 +64,8 @@ class ImagePrompts:
     ) -> Any:
         """Draw; prompts without images go to the base pipeline as they are.
 
+        Threads take turns, once `load_vilex` was called: a scheduler holds the state of one drawing.
+
         Args:
             prompt: "a photo of <cat:16> in the snow", or several. images: by name, see `VisualLexicon.generate`. A
                 name in brackets that is a loaded textual inversion's, and no image's, is that.
@@ -71,26 +77,32 @@ class ImagePrompts:
             InputError: a prompt names images and `load_vilex` was not called; a name is both an image's and a textual
                 inversion's; or see `VisualLexicon.prompt_embeds`.
         """
-        asked, against = (self._parsed(one, images or {}) for one in (prompt, negative_prompt))
-        if not any(one.names for one in (*asked, *against)):
-            said = {} if clip_skip is None else {"clip_skip": clip_skip}
-            return super().__call__(  # type: ignore[misc]
-                prompt, *args, negative_prompt=negative_prompt, **said, **how
+        with self._turn:
+            asked, against = (self._parsed(one, images or {}) for one in (prompt, negative_prompt))
+            named = {name for one in (*asked, *against) for name in one.names}
+            if unused := sorted((images or {}).keys() - named):
+                warnings.warn(
+                    f"image '{unused[0]}' is in no prompt; name it as <{unused[0]}>", PromptWarning, stacklevel=3
+                )
+            if not named:
+                given = {} if clip_skip is None else {"clip_skip": clip_skip}
+                return super().__call__(  # type: ignore[misc]
+                    prompt, *args, negative_prompt=negative_prompt, **given, **how
+                )
+            if not hasattr(self, "lexicon"):
+                raise InputError("the prompt names images; call load_vilex(ENCODER) first")
+            if clip_skip and "clip_skip" not in inspect.signature(super().__call__).parameters:  # type: ignore[misc]
+                raise InputError(f"clip_skip: {self.family.pipelines[0]} has none")
+            self.lexicon.encoder.to(self._execution_device)
+            embeds = self.lexicon.prompt_embeds(
+                asked,
+                images,
+                num_tokens=num_tokens,
+                negative=against or "",
+                text_free=text_free,
+                clip_skip=clip_skip or 0,
             )
-        if not hasattr(self, "lexicon"):
-            raise InputError("the prompt names images; call load_vilex(ENCODER) first")
-        if clip_skip and "clip_skip" not in inspect.signature(super().__call__).parameters:  # type: ignore[misc]
-            raise InputError(f"clip_skip: {self.family.pipelines[0]} has none")
-        self.lexicon.encoder.to(self._execution_device)
-        embeds = self.lexicon.prompt_embeds(
-            asked,
-            images,
-            num_tokens=num_tokens,
-            negative=against or "",
-            text_free=text_free,
-            clip_skip=clip_skip or 0,
-        )
-        return super().__call__(*args, **embeds, **how)  # type: ignore[misc]
+            return super().__call__(*args, **embeds, **how)  # type: ignore[misc]
 
     def _parsed(self, texts: str | Sequence[str] | None, images: Mapping[str, ImageLike]) -> list[Prompt]:
         """Prompts in which textual inversions are words, whatever brackets their names have."""
