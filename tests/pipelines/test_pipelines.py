@@ -256,6 +256,8 @@ def test_clip_skip_leaves_out_last_layers(own, pictures):
     plain = DiffusionPipeline.from_pretrained(pipeline.config._name_or_path)
     found = drawn(pipeline, "<a> in snow", images, clip_skip=1)
     assert np.abs(found - drawn(plain, **skipped)).max() < 1e-3
+    words = lexicon.prompt_embeds("a cat", clip_skip=1)
+    assert np.abs(drawn(pipeline, "a cat", clip_skip=1) - drawn(plain, **words)).max() < 1e-3
     with pytest.raises(InputError, match="clip_skip: expected a whole number from 0 to 1, got 2"):
         pipeline("<a> in snow", images, clip_skip=2)
 

@@ -84,7 +84,8 @@ class ImagePrompts:
                 warnings.warn(
                     f"image '{unused[0]}' is in no prompt; name it as <{unused[0]}>", PromptWarning, stacklevel=3
                 )
-            if not named:
+            # diffusers' own clip_skip looks for CLIP where transformers 5 has it no more
+            if not named and not (clip_skip and hasattr(self, "lexicon")):
                 given = {} if clip_skip is None else {"clip_skip": clip_skip}
                 return super().__call__(  # type: ignore[misc]
                     prompt, *args, negative_prompt=negative_prompt, **given, **how
