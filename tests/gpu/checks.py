@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from vilex.bulk.encode import Job, encode_collection, load_shard, on_devices
+from vilex.bulk.encode import Job, encode_collection, on_devices
+from vilex.bulk.shard import load_shard
 from vilex.data.config import SourceConfig
 from vilex.data.sources import open_source
 from vilex.encoder import load_encoder

@@ -1,34 +1,36 @@
 """Whole collections to tokens: shards in, token shards out, on every device, and on again after a stop.
 
-A stream's shard, or a run of rows of a source with random access, becomes one safetensors file. It is
-written aside and renamed, so what lies there is whole, and the same command does only what is missing.
+A stream's shard, or a run of rows of a source with random access, becomes one safetensors file. It is written aside
+and renamed, so what lies there is whole, and the same command does only what is missing, new, changed or failed.
 """
 
-import json
-import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
+from vilex.bulk.loading import Prepared, PreparedPieces, pieces_of, prepared_by
+from vilex.bulk.plan import Task, plan_tasks
+from vilex.bulk.shard import Contents, read_contents, write_shard
 from vilex.data.config import SourceConfig
-from vilex.data.example import Example
-from vilex.data.reading import parts_of, read_part
-from vilex.data.sources import open_source
-from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
+from vilex.data.counting import count_found
+from vilex.data.indexed import file_stamp
+from vilex.data.sources import Indexed, Source, open_source
+from vilex.encoder import encoder_folder, load_encoder
+from vilex.encoder.config import ViLexConfig
 from vilex.errors import InputError
-from vilex.hub.folder import weights_hash
+from vilex.hub.folder import read_encoder_config, weights_hash
 
-FORMAT = "vilex-token-shard"
+LOCK = ".vilex-encode.lock"
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,14 @@ class Job:
     """What to encode, and how.
 
     Attributes:
-        source: the images; see `SourceConfig.path`.
+        source: the images; see `SourceConfig.path`. Their captions are not read.
         out: folder of the token shards.
         model: embedded name, folder or hub id of the encoder.
         num_tokens: kept of each image; all if None.
         rows: a shard's images, where the source has no shards of its own.
         batch_size: images encoded at once.
+        dtype: to compute in: float32, bfloat16 or float16.
+        workers: processes that read and decode, for each device; 0 does so in the process of the device.
     """
 
     source: SourceConfig
@@ -50,55 +54,67 @@ class Job:
     num_tokens: int | None = None
     rows: int = 1000
     batch_size: int = 32
+    dtype: str = "float32"
+    workers: int = 0
+
+    def open_source(self, side: int | None = None) -> Source:
+        """The images, without captions; see `vilex.data.sources.open_source`."""
+        return open_source(replace(self.source, caption_column=""), side)
+
+    def path(self, number: int) -> Path:
+        """Where a token shard lies."""
+        return self.out / f"tokens-{number:06d}.safetensors"
 
 
-@dataclass(frozen=True)
-class TokenShard:
-    """tokens: [N, n, d] in half precision; names: of the N images; refused: a line for each broken one.
-
-    origin: what makes it what it is: the encoder's hash, the tokens kept, the images.
-    """
-
-    tokens: Tensor
-    names: list[str]
-    refused: list[str]
-    origin: dict[str, Any]
-
-
-Runner = Callable[[Job, list[int], dict[str, Any]], None]  # encodes the shards of these numbers, of this origin
+Runner = Callable[[Job, list[Task], dict[str, Any]], None]  # does these tasks; the dictionary is their shards' origin
 
 
 def encode_collection(
-    job: Job, run: Runner, on_shard: Callable[[int, int], None] | None = None
+    job: Job,
+    run: Runner,
+    on_shard: Callable[[int, int], None] | None = None,
+    on_begin: Callable[[str], None] | None = None,
 ) -> tuple[int, list[str]]:
     """Encode what `job.out` does not hold yet, by `on_devices` or `vilex.bulk.ray.on_ray`.
 
     Args:
         on_shard: called with (finished, all) shards about once a second, from a thread.
+        on_begin: called with a line: what was found, what is there already, and what is to be done.
     Returns:
         How many images its shards hold, and a line for each image or shard that was refused.
     Raises:
-        InputError: the source or the model cannot be read, or the folder holds another model's shards.
+        InputError: the source or the model cannot be read, the folder holds another model's shards, or somebody else
+            is encoding into it.
     """
-    job.out.mkdir(parents=True, exist_ok=True)
-    origin = _origin(job)
-    count = len(parts_of(open_source(job.source), job.rows))
-    missing = [i for i in range(count) if not _is_done(_shard_path(job, i), origin)]
-    if missing:
-        with _watched(job.out, count, on_shard):
-            run(job, missing, origin)
-    shards = [_about(_shard_path(job, i)) for i in range(count)]
-    return sum(len(shard["names"]) for shard in shards), [line for shard in shards for line in shard["refused"]]
+    origin, source = _origin(job), _with_captions(job)
+    with _locked(job.out):
+        there = _token_shards(job, origin)
+        tasks = plan_tasks(source, there, job.rows)
+        if on_begin:
+            done = sum(len(contents.names) for contents in there.values())
+            shards = f"{len(tasks)} token shard{'s' * (len(tasks) != 1)} to make"
+            on_begin(f"{job.source.path}: {count_found(source)} | {done} encoded in {job.out}, {shards}")
+        if tasks:
+            with _watched(job, tasks, on_shard):
+                run(job, tasks, origin)
+        made = _token_shards(job, origin).values()
+    return sum(len(one.names) for one in made), [line for one in made for _, line in one.refused]
 
 
 def on_devices(devices: list[str]) -> Runner:
     """One local process a device."""
 
-    def run(job: Job, missing: list[int], origin: dict[str, Any]) -> None:
+    def run(job: Job, tasks: list[Task], origin: dict[str, Any]) -> None:
         if len(devices) == 1:
-            _work(0, job, devices, missing, origin)
-        else:
-            spawn(_work, (job, devices, missing, origin), nprocs=len(devices))
+            _work(0, job, devices, tasks, origin)
+            return
+        try:
+            spawn(_work, (job, devices, tasks, origin), nprocs=min(len(devices), len(tasks)))
+        except (ProcessRaisedException, ProcessExitedException) as error:
+            reason = str(error).strip().splitlines()[-1].removeprefix("vilex.errors.InputError: ")
+            raise InputError(
+                f"encode: a process ended ({reason}); what is done stays, the same command goes on"
+            ) from None
 
     return run
 
@@ -107,34 +123,89 @@ class Worker:
     """An encoder on one device, which makes one token shard after another."""
 
     def __init__(self, job: Job, origin: dict[str, Any], device: str):
-        self.encoder, self.job, self.origin = load_encoder(job.model).to(device), job, origin
-        self.source = open_source(job.source)
-        self.parts = parts_of(self.source, job.rows)
+        self.job, self.origin, self.device = job, origin, torch.device(device)
+        self.encoder = load_encoder(job.model).to(self.device, getattr(torch, job.dtype))
+        self.source = job.open_source(self.encoder.config.image_size)
+        self.num_tokens = job.num_tokens or self.encoder.config.num_tokens
 
-    def make(self, number: int) -> None:
-        """Encode and write one shard."""
-        shard = _encode(self.encoder, read_part(self.source, self.parts[number]), self.job, self.origin)
-        _write(_shard_path(self.job, number), shard)
+    def make(self, tasks: list[Task]) -> None:
+        """Encode and write the token shards of these tasks, each as soon as it is complete.
 
+        Raises:
+            InputError: a shard cannot be written, or the device has too little memory for a batch.
+        """
+        pieces = pieces_of(tasks, self.job.batch_size)
+        waiting = Counter(piece.task for piece in pieces)
+        loaded = PreparedPieces(self.source, pieces, self.job.batch_size, self.encoder.preprocessing)
+        parts: dict[int, list[tuple[Prepared, Tensor]]] = {}
+        for prepared in prepared_by(self.job.workers, loaded, pin_memory=self.device.type == "cuda"):
+            parts.setdefault(prepared.task, []).append((prepared, self._encode(prepared)))
+            waiting[prepared.task] -= prepared.last
+            if not waiting[prepared.task]:
+                self._write(tasks[prepared.task], parts.pop(prepared.task))
 
-def load_shard(path: str | Path) -> TokenShard:
-    """Read one token shard.
+    @torch.inference_mode()
+    def _encode(self, prepared: Prepared) -> Tensor:
+        """[B, n, d] in half precision, left on the device: a shard waits for it once."""
+        if prepared.pixel_values is None:
+            return torch.empty(0, self.num_tokens, self.encoder.config.width, dtype=torch.half, device=self.device)
+        pixel_values = prepared.pixel_values.to(self.device, non_blocking=True).to(self.encoder.dtype)
+        try:
+            tokens: Tensor = self.encoder(pixel_values, self.num_tokens).tokens
+        except torch.OutOfMemoryError:
+            raise InputError(
+                f"encode: {self.device} has no memory for {len(pixel_values)} images at once; lower --batch-size"
+            ) from None
+        return tokens.half()
 
-    Raises:
-        InputError: the file is damaged or holds something else.
-    """
-    about = _about(path)
-    return TokenShard(load_file(path)["tokens"], about["names"], about["refused"], about["origin"])
+    def _write(self, task: Task, parts: list[tuple[Prepared, Tensor]]) -> None:
+        """A token shard of what was encoded, and of what of it was there and needed no encoding."""
+        names = [name for prepared, _ in parts for name in prepared.names]
+        stamps = [stamp for prepared, _ in parts for stamp in prepared.stamps]
+        refused = [pair for prepared, _ in parts for pair in prepared.refused]
+        tokens, path = torch.cat([one for _, one in parts]).cpu(), self.job.path(task.number)
+        part = ("", "") if task.shard is None else self._part(task.shard)
+        if task.shard is None and path.is_file():
+            before, renewed = read_contents(path), {*names, *(name for name, _ in refused)}
+            kept = [i for i, name in enumerate(before.names) if name not in renewed]
+            tokens = torch.cat([load_file(path)["tokens"][kept], tokens])
+            names, stamps = [before.names[i] for i in kept] + names, [before.stamps[i] for i in kept] + stamps
+            refused = [pair for pair in before.refused if pair[0] not in renewed] + refused
+        write_shard(path, tokens, Contents(names, stamps, refused, self.origin, part))
+
+    def _part(self, shard: int) -> tuple[str, str]:
+        assert not isinstance(self.source, Indexed)
+        return self.source.shards[shard], self.source.stamp(shard)
 
 
 @contextmanager
-def _watched(out: Path, count: int, on_shard: Callable[[int, int], None] | None) -> Iterator[None]:
-    """Counts the shards that lie in `out` meanwhile, whoever makes them."""
+def _locked(out: Path) -> Iterator[None]:
+    """The folder of token shards, made if need be, and nobody else's until the end."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{out}: another command is encoding into it; wait for it, or give another folder") from None
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); give another folder with -o") from None
+    try:
+        for left in out.glob(".tokens-*.tmp"):  # by a process that was killed
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _watched(job: Job, tasks: list[Task], on_shard: Callable[[int, int], None] | None) -> Iterator[None]:
+    """Counts the token shards that come to lie in `out`, whoever makes them."""
+    before = {task.number: file_stamp(job.path(task.number)) for task in tasks}
     over = threading.Event()
 
     def watch() -> None:
         while on_shard and not over.wait(1):
-            on_shard(len(list(out.glob("tokens-*.safetensors"))), count)
+            on_shard(sum(file_stamp(job.path(number)) != stamp for number, stamp in before.items()), len(tasks))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -145,70 +216,42 @@ def _watched(out: Path, count: int, on_shard: Callable[[int, int], None] | None)
         watcher.join()
 
 
-def _about(path: str | Path) -> dict[str, Any]:
-    """What a token shard says of itself, without its tokens; see `load_shard` for what raises."""
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: damaged token shard ({error}); remove it and encode again") from None
-    if FORMAT not in metadata:
-        raise InputError(f"{path}: no token shard; make one with `vilex encode --data`")
-    return json.loads(metadata[FORMAT])
+def _work(rank: int, job: Job, devices: list[str], tasks: list[Task], origin: dict[str, Any]) -> None:
+    """One device's share of the tasks."""
+    Worker(job, origin, devices[rank]).make(tasks[rank :: len(devices)])
 
 
-def _work(rank: int, job: Job, devices: list[str], missing: list[int], origin: dict[str, Any]) -> None:
-    """One device's share of the missing shards."""
-    worker = Worker(job, origin, devices[rank])
-    for number in missing[rank :: len(devices)]:
-        worker.make(number)
-
-
-@torch.inference_mode()
-def _encode(
-    encoder: ViLexEncoder, examples: Iterator[Example | InputError], job: Job, origin: dict[str, Any]
-) -> TokenShard:
-    n = job.num_tokens or encoder.config.num_tokens
-    tokens, names, refused = [torch.empty(0, n, encoder.config.width, dtype=torch.half)], [], []
-    while batch := list(islice(examples, job.batch_size)):
-        good = [example for example in batch if isinstance(example, Example)]
-        refused += [str(example) for example in batch if not isinstance(example, Example)]
-        if good:
-            pixel_values = encoder.preprocess([example.image for example in good])
-            tokens.append(encoder(pixel_values, n).tokens.half().cpu())
-            names += [example.name for example in good]
-    return TokenShard(torch.cat(tokens), names, refused, origin)
-
-
-def _write(path: Path, shard: TokenShard) -> None:
-    about = json.dumps({"origin": shard.origin, "names": shard.names, "refused": shard.refused})
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({"tokens": shard.tokens}, aside, metadata={FORMAT: about})
-    os.replace(aside, path)
-
-
-def _is_done(path: Path, origin: dict[str, Any]) -> bool:
-    """Whether a shard is there already.
+def _token_shards(job: Job, origin: dict[str, Any]) -> dict[int, Contents]:
+    """The token shards that are there, by number.
 
     Raises:
-        InputError: it is there, but of another model or length.
+        InputError: one is damaged, or was made with other settings.
     """
-    if not path.is_file():
-        return False
-    found = _about(path)["origin"]
-    if found != origin:
-        raise InputError(f"{path}: made with other settings ({found}); give another folder with -o")
-    return True
+    there = {}
+    for path in sorted(job.out.glob("tokens-*.safetensors")):
+        contents = read_contents(path)
+        if contents.origin != origin:
+            raise InputError(f"{path}: made with other settings ({contents.origin}); give another folder with -o")
+        there[int(path.stem.partition("-")[2])] = contents
+    return there
+
+
+def _with_captions(job: Job) -> Source:
+    """The source, to plan with and to count in; captions are counted where they can be read, and needed nowhere."""
+    try:
+        return open_source(job.source)
+    except InputError:
+        return job.open_source()
 
 
 def _origin(job: Job) -> dict[str, Any]:
+    folder = encoder_folder(job.model)
+    limit = read_encoder_config(folder).get("num_tokens", ViLexConfig().num_tokens)
+    if job.num_tokens is not None and not 1 <= job.num_tokens <= limit:
+        raise InputError(f"expected 1 to {limit} tokens of an image, got {job.num_tokens}")
     return {
-        "encoder_sha256": weights_hash(encoder_folder(job.model)),
+        "encoder_sha256": weights_hash(folder),
         "num_tokens": job.num_tokens,
+        "dtype": job.dtype,
         "data": job.source.path,
-        "rows": job.rows,
     }
-
-
-def _shard_path(job: Job, number: int) -> Path:
-    return job.out / f"tokens-{number:06d}.safetensors"

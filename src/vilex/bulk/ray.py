@@ -10,6 +10,7 @@ import socket
 from typing import Any
 
 from vilex.bulk.encode import Job, Runner, Worker
+from vilex.bulk.plan import Task
 from vilex.errors import InputError
 from vilex.extras import needs
 
@@ -25,10 +26,10 @@ def on_ray(address: str, workers: int | None = None, gpu: bool = False) -> Runne
         InputError: Ray is not installed, no cluster answers, or it has too few devices.
     """
 
-    def run(job: Job, missing: list[int], origin: dict[str, Any]) -> None:
+    def run(job: Job, tasks: list[Task], origin: dict[str, Any]) -> None:
         ray = _connect(address, workers if not gpu else None)
         try:
-            _deal(ray, job, missing, origin, workers, gpu)
+            _deal(ray, job, tasks, origin, workers, gpu)
         finally:
             ray.shutdown()
 
@@ -38,32 +39,32 @@ def on_ray(address: str, workers: int | None = None, gpu: bool = False) -> Runne
 class _RayWorker:
     """A worker as Ray Data calls it: with batches of one shard number."""
 
-    def __init__(self, job: Job, origin: dict[str, Any], device: str, folder: str):
+    def __init__(self, job: Job, tasks: list[Task], origin: dict[str, Any], device: str, folder: str):
         try:
             os.chdir(folder)  # where the command was given: relative paths mean the same here
         except FileNotFoundError:
             raise InputError(
                 f"{folder}: not there on {os.uname().nodename}; Ray needs storage all nodes share"
             ) from None
-        self.worker = Worker(job, origin, device)
+        self.worker, self.tasks = Worker(job, origin, device), {task.number: task for task in tasks}
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         for number in batch["number"].tolist():
-            self.worker.make(number)
+            self.worker.make([self.tasks[number]])
         return batch
 
 
-def _deal(ray: Any, job: Job, missing: list[int], origin: dict[str, Any], workers: int | None, gpu: bool) -> None:
+def _deal(ray: Any, job: Job, tasks: list[Task], origin: dict[str, Any], workers: int | None, gpu: bool) -> None:
     kind = "GPU" if gpu else "CPU"
     there = int(ray.cluster_resources().get(kind, 0))
-    wanted = min(workers or there, len(missing))
+    wanted = min(workers or there, len(tasks))
     if not 0 < wanted <= there:
         raise InputError(f"--ray: the cluster has {there} {kind}s for {workers or 'some'} workers; ask for fewer")
     ray.data.DataContext.get_current().enable_progress_bars = False
-    numbers = ray.data.from_items([{"number": number} for number in missing], override_num_blocks=len(missing))
+    numbers = ray.data.from_items([{"number": task.number} for task in tasks], override_num_blocks=len(tasks))
     finished = numbers.map_batches(
         _RayWorker,
-        fn_constructor_args=(job, origin, "cuda" if gpu else "cpu", os.getcwd()),
+        fn_constructor_args=(job, tasks, origin, "cuda" if gpu else "cpu", os.getcwd()),
         compute=ray.data.ActorPoolStrategy(size=wanted),
         batch_size=1,
         num_gpus=1 if gpu else None,
@@ -80,7 +81,7 @@ def _connect(address: str, workers: int | None) -> Any:
         import ray
         import ray.data
     if ":" in address:
-        _knock(address)
+        _check_reachable(address)
     own: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
@@ -89,7 +90,7 @@ def _connect(address: str, workers: int | None) -> Any:
     return ray
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Ray waits for minutes where nobody answers; this does not."""
     host, _, port = address.rpartition("//")[2].rpartition(":")
     try:

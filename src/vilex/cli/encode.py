@@ -1,17 +1,18 @@
 """`vilex encode`: images to tokens, a few files or a whole collection."""
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vilex.cli.options import Device, Json, Model, Quiet, print_summary, progress_bar, refuse
-from vilex.errors import InputError
+from vilex.cli.options import DTYPES, Device, Dtype, Json, Model, Quiet, errors, print_summary, progress_bar, refuse
+from vilex.errors import InputError, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ENCODE_BATCH = 32
+    from vilex.bulk.encode import Runner
 
 
 def encode(
@@ -20,12 +21,18 @@ def encode(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Token file to write; a folder of token shards with --data.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the token file.")] = False,
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens an image; all by default.")] = None,
     model: Model = "nano",
     device: Device = "cpu",
+    dtype: Dtype = "float32",
+    batch_size: Annotated[int, typer.Option(min=1, max=65536, help="Images encoded at once.")] = 32,
     processes: Annotated[
         int | None, typer.Option(min=1, help="With --data: processes; by default 1, or one a GPU; on Ray one a device.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, max=256, help="With --data: processes that read and decode for each of those.")
+    ] = 0,
     ray: Annotated[
         str | None, typer.Option(help="With --data: a Ray cluster; auto, ray://HOST:PORT, or local to start one.")
     ] = None,
@@ -33,73 +40,144 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Turn images into tokens, kept as safetensors with their provenance."""
-    from vilex.cli.manifest import unique_names
-    from vilex.encoder import encoder_folder, load_encoder
-    from vilex.hub.folder import file_hash, weights_hash
-    from vilex.pictures.load import load_each
-    from vilex.tokens import save_tokens
+    from vilex.device import check_device
 
     if bool(images) == bool(data):
         raise InputError("encode: expected image files, or --data with a folder, tables or shards")
-    if data:
-        _encode_collection(data, out or Path("tokens"), tokens, model, _runner(device, processes, ray), quiet, as_json)
+    if dtype not in DTYPES:
+        raise InputError(f"--dtype {dtype}: expected {', '.join(DTYPES)}")
+    if not ray:
+        check_device(device, "--device")
+    if images:
+        out = out or Path("tokens.safetensors")
+        _encode_files(images, out, overwrite, tokens, model, device, dtype, batch_size, quiet, as_json)
         return
-    out = out or Path("tokens.safetensors")
-    paths = images or []
-    folder = encoder_folder(model) if any(path.is_file() for path in paths) else None
-    encoder = load_encoder(folder).to(device) if folder else None
-    tokens_by_path: dict[Path, Tensor] = {}
-    refused: list[str] = []
-    with progress_bar("encoding", quiet or as_json) as on_step:
-        for start in range(0, len(paths), ENCODE_BATCH):
-            good, bad = load_each(paths[start : start + ENCODE_BATCH])
-            refused += bad
-            if good and encoder:
-                tokens_by_path |= dict(zip(good, encoder.encode(list(good.values()), tokens), strict=True))
-            on_step(min(start + ENCODE_BATCH, len(paths)), len(paths))
-    if folder and tokens_by_path:
-        names = dict(zip(unique_names(list(tokens_by_path)), tokens_by_path, strict=True))
-        origin = {"model": model, "encoder_sha256": weights_hash(folder)}
-        provenance = {name: {**origin, "file": path.name, "sha256": file_hash(path)} for name, path in names.items()}
-        _make_parent(out)
-        save_tokens(out, {name: tokens_by_path[path] for name, path in names.items()}, provenance)
-        shape = list(next(iter(tokens_by_path.values())).shape)
-        summary = {"file": str(out), "tokens": shape, "images": provenance, "refused": refused}
-        print_summary(summary, f"{len(names)} image(s) x {shape[0]} tokens -> {out}", quiet, as_json)
-    refuse(refused)
-
-
-def _encode_collection(
-    data: str, out: Path, tokens: int | None, model: str, runner: Any, quiet: bool, as_json: bool
-) -> None:
-    from vilex.bulk.encode import Job, encode_collection
+    from vilex.bulk.encode import Job
     from vilex.data.config import SourceConfig
 
-    with progress_bar("encoding", quiet or as_json) as on_shard:
-        count, refused = encode_collection(
-            Job(SourceConfig(path=data, allow_pipe=True), out, model, tokens), runner, on_shard
-        )
-    summary = {"folder": str(out), "model": model, "images": count, "refused": refused}
-    print_summary(summary, f"{count} image(s) -> {out}", quiet, as_json)
+    source = SourceConfig(path=data or "", allow_pipe=True)
+    job = Job(
+        source,
+        out or Path("tokens"),
+        model,
+        tokens,
+        batch_size=batch_size,
+        dtype=dtype,
+        workers=workers,
+    )
+    _encode_collection(job, _runner(device, processes, ray), quiet, as_json)
+
+
+def _encode_files(
+    paths: list[Path],
+    out: Path,
+    overwrite: bool,
+    tokens: int | None,
+    model: str,
+    device: str,
+    dtype: str,
+    batch_size: int,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """The target is looked at first; whatever ends the work early, what is encoded by then is written."""
+    import torch
+
+    from vilex.cli.manifest import check_file
+    from vilex.encoder import encoder_folder, load_encoder
+    from vilex.hub.folder import weights_hash
+    from vilex.pictures.load import load_each
+
+    check_file(out, overwrite)
+    folder = encoder_folder(model) if any(path.is_file() for path in paths) else None
+    encoder = load_encoder(folder).to(torch.device(device), getattr(torch, dtype)) if folder else None
+    found: dict[Path, Tensor] = {}
+    refused: list[str] = []
+    try:
+        with progress_bar("encoding", quiet or as_json) as on_step:
+            for start in range(0, len(paths), batch_size):
+                side = encoder.config.image_size if encoder else None
+                good, bad = load_each(paths[start : start + batch_size], side)
+                refused += bad
+                if good and encoder:
+                    found |= dict(zip(good, encoder.encode(list(good.values()), tokens).cpu(), strict=True))
+                on_step(min(start + batch_size, len(paths)), len(paths))
+    except BaseException:
+        if folder and found:
+            written, _ = _save(out, overwrite, found, {"model": model, "encoder_sha256": weights_hash(folder)})
+            errors.print(f"stopped: {len(found)} of {len(paths)} image(s) -> {printable(written)}", markup=False)
+        raise
+    if folder and found:
+        written, provenance = _save(out, overwrite, found, {"model": model, "encoder_sha256": weights_hash(folder)})
+        shape = list(next(iter(found.values())).shape)
+        summary = {"file": str(written), "tokens": shape, "images": provenance, "refused": refused}
+        text = f"{len(found)} image(s) x {shape[0]} tokens -> {written}"
+        print_summary(summary, text, quiet, as_json)
     refuse(refused)
 
 
-def _runner(device: str, processes: int | None, ray: str | None) -> Any:
+def _save(
+    out: Path, overwrite: bool, tokens: "dict[Path, Tensor]", origin: dict[str, str]
+) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """Write tokens [n, d] by path; returns the name the file got, and where each image came from, by name.
+
+    A file that has come to lie there since the target was looked at is not replaced either.
+    """
+    from vilex.cli.manifest import unique_names
+    from vilex.hub.folder import file_hash
+    from vilex.paths import replacing, write_new
+    from vilex.tokens import save_tokens
+
+    names = dict(zip(map(printable, unique_names(list(tokens))), tokens, strict=True))
+    provenance: dict[str, dict[str, Any]] = {
+        name: {**origin, "file": printable(path.name), "sha256": file_hash(path)} for name, path in names.items()
+    }
+    named = {name: tokens[path] for name, path in names.items()}
+    try:
+        if overwrite:
+            with replacing(out) as aside:
+                save_tokens(aside, named, provenance)
+            return out, provenance
+        with tempfile.TemporaryDirectory() as folder:
+            save_tokens(Path(folder, "tokens"), named, provenance)
+            return write_new(out, Path(folder, "tokens").read_bytes()), provenance
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); give another file with -o") from None
+
+
+def _encode_collection(job: Any, runner: "Runner", quiet: bool, as_json: bool) -> None:
+    from vilex.bulk.encode import encode_collection
+    from vilex.cli.manifest import check_folder
+
+    check_folder(job.out)
+
+    def say(line: str) -> None:
+        if not quiet and not as_json:
+            print(printable(line))
+
+    try:
+        with progress_bar("encoding", quiet or as_json) as on_shard:
+            count, refused = encode_collection(job, runner, on_shard, say)
+    except KeyboardInterrupt:
+        errors.print(
+            f"stopped: whole token shards stay in {printable(job.out)}; the same command goes on", markup=False
+        )
+        raise
+    summary = {"folder": str(job.out), "model": job.model, "images": count, "refused": refused}
+    print_summary(summary, f"{count} image(s) -> {job.out}", quiet, as_json)
+    refuse(refused)
+
+
+def _runner(device: str, processes: int | None, ray: str | None) -> "Runner":
     """Who encodes a collection: a Ray cluster, every local GPU, or processes that share the CPU."""
     import torch
 
     from vilex.bulk.encode import on_devices
-    from vilex.bulk.ray import on_ray
 
     if ray:
+        from vilex.bulk.ray import on_ray
+
         return on_ray(ray, processes, gpu=device.startswith("cuda"))
     if device != "cuda":
         return on_devices([device] * (processes or 1))
-    return on_devices([f"cuda:{i}" for i in range(processes or torch.cuda.device_count())] or ["cuda"])
-
-
-def _make_parent(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give another file with -o") from None
+    return on_devices([f"cuda:{i}" for i in range(processes or torch.cuda.device_count())])

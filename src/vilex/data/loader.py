@@ -113,12 +113,12 @@ def make_loader(
         ),
         num_workers=config.workers,
         collate_fn=prepared.collate,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=leave_signals_to_the_parent,
         pin_memory=pin_memory,
     )
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def leave_signals_to_the_parent(worker: int) -> None:
     """A signal to the whole process group must not take the workers from a run that goes on to save.
 
     Workers end when their loader's iterator does, or when they find their parent gone.

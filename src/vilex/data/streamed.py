@@ -159,12 +159,16 @@ class Lane:
         self.place = Place(self.place.epoch, position + 1)
 
 
+class BrokenShard(InputError):
+    """A shard that breaks off: what comes after is lost."""
+
+
 def guarded(stream: Stream, shard: int) -> Iterator[Raw | InputError]:
     """A shard's samples; what breaks off in the middle ends with one error that names the shard."""
     try:
         yield from stream.read(shard)
     except Exception as error:
-        yield InputError(f"{stream.shards[shard]}: broken shard, the rest of it is lost ({_reason(error)})")
+        yield BrokenShard(f"{stream.shards[shard]}: broken shard, the rest of it is lost ({_reason(error)})")
 
 
 def _reason(error: Exception) -> str:
