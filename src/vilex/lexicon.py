@@ -104,7 +104,8 @@ class VisualLexicon:
 
     def encode(self, images: Sequence[PictureLike], num_tokens: int | None = None) -> Tensor:
         """Images (paths or PIL) to their first `num_tokens` tokens, [B, num_tokens, d]; all n by default."""
-        opened = [image if isinstance(image, Image.Image) else load_image(image) for image in images]
+        size = self.encoder.config.image_size
+        opened = [image if isinstance(image, Image.Image) else load_image(image, size) for image in images]
         return self.encoder.encode(opened, num_tokens)
 
     def reconstruct(

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from vilex.upscale import Upscaler
 
 TOKENS = ".safetensors"
+LARGEST_SHOWN = 512  # pixels a side of a source in a grid
 
 
 def generate(
@@ -143,7 +144,7 @@ def reconstruct(
 
     check_folder(out)
     counts = parse_numbers(tokens, "--tokens")
-    good, bad = load_each(images)
+    good, bad = load_each(images, LARGEST_SHOWN)
     if not good:
         refuse(bad)
     lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)

@@ -73,7 +73,7 @@ def reconstruction(
     counts = parse_counts(tokens, lexicon.num_tokens)
     titles = ("caption",) if captions == 1 else tuple(f"caption {i + 1}" for i in range(captions))
     settings = Reconstruction(
-        SourceConfig(path=data), out, images, counts, titles, tuple(parse_numbers(seeds, "--seeds")),
+        SourceConfig(path=data, allow_pipe=True), out, images, counts, titles, tuple(parse_numbers(seeds, "--seeds")),
         tuple(features.split(",")), tuple(measures.split(",")), reference, cfg, steps, scheduler, batch_size,
     )  # fmt: skip
     with progress_bar("drawing", quiet or as_json) as on_picture:
@@ -180,7 +180,9 @@ def reference(
     check_file(out, overwrite)
     _check_device(device)
     with progress_bar("looking", quiet or as_json) as on_picture:
-        about, refused = write_reference(SourceConfig(path=data), out, features, size, images, device, on_picture)
+        about, refused = write_reference(
+            SourceConfig(path=data, allow_pipe=True), out, features, size, images, device, on_picture
+        )
     summary: dict[str, Any] = {"file": str(out), **about, "refused": refused}
     print_summary(summary, f"{about['count']} picture(s) -> {out}", quiet, as_json)
     refuse(refused)

@@ -1,13 +1,17 @@
 """`vilex train`: a run, or what it will take."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vilex.cli.options import Json, Quiet, print_summary
 from vilex.extras import needs
+
+if TYPE_CHECKING:
+    from vilex.train.config import TrainConfig
 
 
 def train(
@@ -28,7 +32,7 @@ def train(
         from vilex.train.config import TrainConfig
         from vilex.train.toml import load_toml
 
-    settings = load_toml(TrainConfig, config, overrides or [])
+    settings = _allowing_pipes(load_toml(TrainConfig, config, overrides or []), overrides or [])
     settings.check()
     if plan:
         _plan(settings, processes, measure, quiet, as_json)
@@ -39,6 +43,15 @@ def train(
     folder = run(settings, quiet, accept or ())
     if not quiet and os.environ.get("RANK", "0") == "0":
         print(f"trained encoder -> {folder}")
+
+
+def _allowing_pipes(settings: "TrainConfig", overrides: list[str]) -> "TrainConfig":
+    """Shell commands that were typed here need no `data.allow_pipe`; those that stand in the file do."""
+    data, typed = settings.data, "\n".join(overrides)
+    pipes = [path for path in (*(one.path for one in data.all_sources), data.validation) if path.startswith("pipe:")]
+    if pipes and all(path in typed for path in pipes):
+        return replace(settings, data=replace(data, allow_pipe=True))
+    return settings
 
 
 def _plan(settings: Any, processes: int, measure: int, quiet: bool, as_json: bool) -> None:

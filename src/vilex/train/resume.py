@@ -13,7 +13,7 @@ from vilex.train.toml import to_dict
 # What may change without a word: it is about this machine, or about what is written when.
 FREE = {"run.out", "run.device", "run.threads", "run.log_every", "run.wandb", "run.sample_every", "run.sample_images"}
 FREE |= {"run.save_every", "run.keep", "run.micro_batch", "run.parallel", "run.gradient_checkpointing", "run.compile"}
-FREE |= {"run.tf32", "data.workers", "data.max_bad_share", "data.validation"}
+FREE |= {"run.tf32", "data.workers", "data.max_bad_share", "data.validation", "data.allow_pipe"}
 # What the checkpoint's tensors depend on.
 FIXED = {"model.method", "model.num_tokens", "model.blocks", "model.heads", "model.mlp_ratio", "model.pooler_width"}
 FIXED |= {"optim.name"}
