@@ -10,7 +10,7 @@ import pytest
 
 from tests.data.samples import numbered, open_one, png, write_shards, write_tar
 from vilex.data.example import Example
-from vilex.data.streamed import Lane
+from vilex.data.streamed import Lane, Place
 from vilex.errors import InputError
 
 
@@ -116,3 +116,17 @@ def test_links_and_names_that_stand_twice_break_a_shard_by_name(tmp_path):
 def test_names_that_are_not_utf8(tmp_path):
     write_tar(tmp_path / "a.tar", {os.fsdecode(b"caf\xe9.png"): png(numbered(3))})
     assert read(tmp_path / "a.tar") == {r"caf\udce9": (3, ())}
+
+
+def test_a_round_of_all_readers_gives_every_sample_once_whatever_the_shards(tmp_path):
+    write_shards(tmp_path, [16, 3, 29])
+    source = open_one(path=str(tmp_path))
+    for number in range(3):
+        given = []
+        for reader in range(2):
+            lane = Lane(source, reader, 2, seed=0, chunk=5, place=Place(number))
+            for example in lane:
+                if lane.place.epoch > number:
+                    break
+                given.append(example.name)
+        assert sorted(given) == [f"{i:05d}" for i in range(48)]
