@@ -130,3 +130,14 @@ def test_a_round_of_all_readers_gives_every_sample_once_whatever_the_shards(tmp_
                     break
                 given.append(example.name)
         assert sorted(given) == [f"{i:05d}" for i in range(48)]
+
+
+def test_ctrl_c_while_a_command_is_read_is_no_broken_shard(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    source = open_one(path="pipe:exit 3", allow_pipe=True)
+    assert "its command ended with status 3" in str(next(iter(Lane(source, 0, 1, seed=0, chunk=4))))
+    monkeypatch.setattr("vilex.data.tar._members", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(iter(Lane(source, 0, 1, seed=0, chunk=4)))

@@ -84,8 +84,9 @@ def check_bulk_encoding(models, data, folder, device):
     )
     shards = [load_shard(path) for path in sorted(folder.glob("tokens-*.safetensors"))]
     assert refused == [] and count == sum(len(shard.names) for shard in shards) > 0
-    first = next(iter(open_source(SourceConfig(path=str(data))).read(0)))()
-    alone = load_encoder(models.encoder).to(device).encode([first.image])[0].cpu()
+    encoder = load_encoder(models.encoder).to(device)
+    first = next(iter(open_source(SourceConfig(path=str(data)), encoder.config.image_size).read(0)))()
+    alone = encoder.encode([first.image])[0].cpu()
     assert shards[0].names[0] == first.name
     assert torch.allclose(shards[0].tokens[0].float(), alone.float(), rtol=0, atol=0.02 * alone.abs().max().item())
 

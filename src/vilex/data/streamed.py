@@ -8,6 +8,7 @@ All lanes give equally many samples, whatever they hold: where shards are of une
 number of lanes, one with less begins its next round while another is in the middle of one.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -173,6 +174,8 @@ def guarded(stream: Stream, shard: int) -> Iterator[Raw | InputError]:
 
 def _reason(error: Exception) -> str:
     """An error's own words; webdataset appends streams and addresses to its arguments."""
+    if status := re.search(r"exit (-?\d+) \(read\)", str(error)):
+        return f"its command ended with status {status[1]}"
     return str(error.args[0] if error.args else type(error).__name__).split(" @ <")[0]
 
 

@@ -8,7 +8,9 @@ key (`photo 2.0.jpg` and `photo 2.1.jpg` are two samples), and so does anything 
 import posixpath
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 from vilex.errors import InputError, printable
@@ -49,8 +51,7 @@ def whole_groups(url: str) -> Iterator[dict[str, bytes]]:
     Raises:
         OSError: the shard has no end. tarfile takes that for the end, wherever it falls between two files.
     """
-    remote = "://" in url or url.startswith("pipe:")
-    with gopen(url) if remote else open(url, "rb") as stream:
+    with _opened(url) as stream:
         read = _Watched(stream)
         group: dict[str, bytes] = {}
         for name, content in _members(read):
@@ -114,6 +115,22 @@ def _members(stream: Any) -> Iterator[tuple[str, bytes]]:
             elif (member.issym() or member.islnk()) and posixpath.splitext(file)[1].lower() in EXTENSIONS:
                 raise OSError(f"{member.name} is a link; make the tar with --dereference --hard-dereference")
             tar.members = []  # type: ignore[attr-defined]  # or it remembers all
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[Any]:
+    """A shard's bytes. How a command ends is its error, but no Ctrl-C is hidden by what it does to the command."""
+    stream = gopen(url) if "://" in url or url.startswith("pipe:") else Path(url).open("rb")  # noqa: SIM115
+    try:
+        yield stream
+    except Exception:
+        stream.close()
+        raise
+    except BaseException:
+        with suppress(Exception):
+            stream.close()
+        raise
+    stream.close()
 
 
 class _Watched:
