@@ -17,7 +17,7 @@ from vilex.errors import InputError
 from vilex.guidance import Mixture
 from vilex.img2img import Start
 from vilex.t2i.base import FrozenT2I
-from vilex.t2i.schedule import SAMPLING, is_flow, is_neutral, level_settings, num_levels
+from vilex.t2i.schedule import FLOW_LEVELS, SAMPLING, is_flow, is_neutral, level_settings, num_levels
 
 SCHEDULERS = {
     "dpm++": "DPMSolverMultistepScheduler",
@@ -70,6 +70,7 @@ def make_scheduler(name: str, config: dict[str, Any]) -> Any:
         settings |= {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
     for key, value in settings.items():
         stepping = key in SAMPLING and key != "shift_terminal"
+        stepping |= not flow and key in FLOW_LEVELS and key != "use_flow_sigmas"  # a flow's shift without a flow
         if key.startswith("_") or key in known or stepping or key in OF_ANOTHER_CLASS or is_neutral(key, value):
             continue
         if key != "prediction_type" and not (flow and key in TRANSLATED):

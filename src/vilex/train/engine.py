@@ -183,7 +183,7 @@ def repeated_blocks(module: nn.Module) -> list[nn.Module]:
     """
     members = list(module.children())
     in_row = isinstance(module, nn.ModuleList | nn.Sequential) and len(members) > 1
-    if in_row and len({type(one) for one in members}) == 1 and any(members[0].parameters()):
+    if in_row and len({type(one) for one in members}) == 1 and next(members[0].parameters(), None) is not None:
         return members
     return [block for one in members for block in repeated_blocks(one)]
 
