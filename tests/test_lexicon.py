@@ -9,6 +9,7 @@ from vilex.errors import InputError
 from vilex.guidance import Guidance
 from vilex.hub.folder import fingerprint
 from vilex.lexicon import VisualLexicon
+from vilex.prompt import PromptWarning
 from vilex.sample import make_scheduler
 from vilex.t2i import load_t2i
 
@@ -180,3 +181,27 @@ def test_no_vilex_folder_is_refused(tower_folder, tmp_path):
     with pytest.raises(InputError, match=r"config\.json: missing"):
         VisualLexicon.from_pretrained(tmp_path)
     assert ViLexConfig().model_type == "vilex"
+
+
+def test_images_in_negative_prompts_have_budgets_of_their_own(lexicon, pictures):
+    named = {"cat": pictures[0]}
+    plain, away, fewer = (
+        lexicon.generate("a cat", named, negative=negative, steps=2)[0].tobytes()
+        for negative in ("", "<cat>", "<cat:2> in snow")
+    )
+    assert len({plain, away, fewer}) == 3
+
+
+def test_names_are_matched_and_what_no_prompt_uses_is_said(lexicon, pictures):
+    composed, parted = (
+        lexicon.generate("<café:2>", {name: pictures[0]}, steps=2)[0] for name in ("café", "cafe\u0301")
+    )
+    assert composed.tobytes() == parted.tobytes()
+    with pytest.warns(PromptWarning, match="image 'dog': no prompt has a slot <dog>"):
+        lexicon.generate("a cat", {"dog": pictures[0]}, steps=2)
+    with pytest.raises(InputError, match="image '2cat': is no image's name"):
+        lexicon.generate("a cat", {"2cat": pictures[0]}, steps=2)
+    with pytest.raises(InputError, match="weights: there is no image named 'dog'"):
+        lexicon.generate("<cat:2>", {"cat": pictures[0]}, weights={"dog": 0.5}, steps=2)
+    with pytest.raises(InputError, match="<dog> has no image"):
+        lexicon.generate("a cat", {"cat": pictures[0]}, negative="<dog>", steps=2)

@@ -15,13 +15,57 @@ def test_parse():
     assert parse("a photo of <cat:16> and <dog> in the snow") == Prompt(
         ("a photo of", Slot("cat", 16), "and", Slot("dog"), "in the snow")
     )
-    assert parse("no image, 1 < 2 > 0").parts == ("no image, 1 < 2 > 0",)
+    with pytest.warns(PromptWarning, match="'< 2 >' is read as words; an image is written <cat>"):
+        assert parse("no image, 1 < 2 > 0").parts == ("no image, 1 < 2 > 0",)
     assert parse("").parts == ()
 
 
-@pytest.mark.parametrize("text", ["<cat:0>", "<cat:x>", "<cat:>", "<cat:-3>"])
+@pytest.mark.parametrize(
+    ("text", "slot"),
+    [
+        ("< cat >", Slot("cat")),
+        ("<cat : 4>", Slot("cat", 4)),
+        ("< cat: 4 >", Slot("cat", 4)),
+        ("<my-cat_2:4>", Slot("my-cat_2", 4)),
+        ("<_>", Slot("_")),
+        ("<Кошка:4>", Slot("Кошка", 4)),
+        ("<猫>", Slot("猫")),
+        ("<बिल्ली:8>", Slot("बिल्ली", 8)),
+        ("<cafe\u0301>", Slot("café")),  # as some file systems write it
+    ],
+)
+def test_names_of_every_script_and_spaces_in_brackets(text, slot):
+    assert parse(f"a {text} there").parts == ("a", slot, "there")
+
+
+@pytest.mark.parametrize(
+    "text", ["<cat:0>", "<cat:x>", "<cat:>", "<cat:-3>", "<cat:4.5>", "<cat:1:2>", f"<cat:{'9' * 5000}>"]
+)
 def test_bad_budget_is_refused(text):
     with pytest.raises(InputError, match="as in <cat:16>"):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["<2cat>", "<a b>", "<-cat>", "<:4>", "<cat.png>", "<cat,dog>", "<a/b:4>", "<4>"])
+def test_a_slot_whose_name_is_none_is_refused(text):
+    with pytest.raises(InputError, match="is no image's name; use letters"):
+        parse(f"a {text} in snow")
+
+
+@pytest.mark.parametrize("text", ["< 2cat >", "<>", "a < b c >", "<cat in snow", "a cat> in snow", "<<cat>>", "< <cat"])
+def test_brackets_that_are_words_are_warned_of(text):
+    with pytest.warns(PromptWarning, match="is read as words; an image is written <cat>"):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["I <3 cats", "a -> b", "5 > 4", "=>", "cats & dogs"])
+def test_other_signs_are_words_without_a_word(text, recwarn):
+    assert parse(text).parts == (text,) and not recwarn.list
+
+
+@pytest.mark.parametrize("text", [None, 5, b"cat", "a\0b", "caf\udce9"])
+def test_what_is_no_text_is_refused(text):
+    with pytest.raises(InputError, match=r"prompt: expected .*text"):
         parse(text)
 
 
@@ -64,8 +108,14 @@ def test_too_many_image_tokens_say_the_remedy(words):
         set_budgets(parse("<cat:40><dog:40>"), Frame.of(words, 77), {"cat": 75, "dog": 75})
     with pytest.raises(InputError, match="<cat> has 16 tokens"):
         set_budgets(parse("<cat:40>"), Frame.of(words, 77), {"cat": 16})
-    with pytest.raises(InputError, match="<cat> has no image"):
-        set_budgets(parse("<cat>"), Frame.of(words, 77), {})
+    with pytest.raises(InputError, match="<cat> has no image; give one named 'cat', beside dog"):
+        set_budgets(parse("<cat>"), Frame.of(words, 77), {"dog": 4})
+    with pytest.raises(
+        InputError, match=r"at most 75 image tokens in one prompt, got 75 \+ 1; ask for fewer with <a:37>"
+    ):
+        set_budgets(parse("<a:75> <b>"), Frame.of(words, 77), {"a": 75, "b": 75})
+    with pytest.raises(InputError, match=r"got 1 \+ .*; ask for fewer images"):
+        set_budgets(parse("<a>" * 76), Frame.of(words, 77), {"a": 75})
 
 
 def test_words_are_cut_never_images(words):

@@ -1,6 +1,7 @@
 """VisualLexicon: images to words and back. The face of the library."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from vilex.hub.folder import check_fingerprint, is_inside, resolve_base, weights
 from vilex.img2img import start_from
 from vilex.pictures.load import load_image
 from vilex.pictures.pixels import to_images
-from vilex.prompt import Prompt, parse, set_budgets
+from vilex.prompt import Prompt, PromptWarning, image_name, parse, set_budgets
 from vilex.sample import make_scheduler, sample
 from vilex.t2i import attach_adapter, load_t2i
 from vilex.t2i.folder import DiffusersT2I
@@ -173,6 +174,10 @@ class VisualLexicon:
         begin = None if start is None else start_from(self.t2i, start, steps, strength, mask)
         tokens = self._named_tokens(images or {})
         parsed = [self._budgeted(parse(text), tokens, num_tokens) for text in texts]
+        _warn_of_unused(tokens, [*parsed, parse(negative)])
+        for name in weights or {}:
+            if name not in tokens:
+                raise InputError(f"weights: there is no image named '{name}'; leave it out, or give its image")
         jobs = list(zip([one for one in parsed for _ in range(num_images)], seeds, strict=True))
         drawn: list[Image.Image] = []
         total = steps * -(-len(jobs) // batch_size)
@@ -283,7 +288,8 @@ class VisualLexicon:
         layouts: dict[tuple[Prompt, Branch], int] = {}
         for i, branch, _ in rows:
             layouts.setdefault((prompts[i], branch), len(layouts))
-        texts = [parse(negative) if branch.negative else branch.prompt(prompt) for prompt, branch in layouts]
+        against = self._budgeted(parse(negative), tokens, None)
+        texts = [against if branch.negative else branch.prompt(prompt) for prompt, branch in layouts]
         condition, device = self.t2i.read(texts, [tokens] * len(texts)), self.t2i.device
         place = torch.tensor([layouts[prompts[i], branch] for i, branch, _ in rows], device=device)
         return Mixture(
@@ -294,6 +300,7 @@ class VisualLexicon:
         )
 
     def _named_tokens(self, images: Mapping[str, ImageLike]) -> dict[str, Tensor]:
+        images = _by_name(images)
         named = {name: image for name, image in images.items() if isinstance(image, Tensor)}
         for name, value in named.items():
             if value.ndim != 2 or value.shape[1] != self.t2i.width:
@@ -310,6 +317,26 @@ class VisualLexicon:
     @torch.inference_mode()
     def _decode(self, x0: Tensor) -> Tensor:
         return self.t2i.decode(x0)
+
+
+def _by_name(images: Mapping[str, ImageLike]) -> dict[str, ImageLike]:
+    """Images by the names that prompts know them by."""
+    named: dict[str, ImageLike] = {}
+    for name, image in images.items():
+        own = image_name(name)
+        if own is None:
+            raise InputError(f"image '{name}': is no image's name; use letters, digits, _ and -, a letter first")
+        if own in named:
+            raise InputError(f"image '{name}': is given twice; give each image a name of its own")
+        named[own] = image
+    return named
+
+
+def _warn_of_unused(tokens: Mapping[str, Tensor], prompts: Sequence[Prompt]) -> None:
+    used = {name for prompt in prompts for name in prompt.names}
+    for name in tokens:
+        if name not in used:
+            warnings.warn(f"image '{name}': no prompt has a slot <{name}>, it is not drawn", PromptWarning, 3)
 
 
 def _parsed(prompt: str | Prompt | Sequence[str | Prompt]) -> list[Prompt]:

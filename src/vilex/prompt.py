@@ -2,24 +2,30 @@
 
 A prompt is words and slots. Composed, it is [BOS] words and image tokens [EOS] and the family's own
 padding; an ordinary word's id holds each image token's place, and the tokens go in as embeddings.
+An image's name is a word of any script: letters, digits, _ and -, a letter or _ first.
 """
 
 import re
+import unicodedata
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vilex.checks import text as checked_text
 from vilex.errors import InputError
 
-_SLOT = re.compile(r"<([A-Za-z_][\w-]*)(:[^<>]*)?>")
+_BRACKETS = re.compile(r"<([^<>]*)>")
+_STRAY = re.compile(r"<[^\W\d]|\w>|<$|^>")
+_TOKENIZING = Lock()  # tokenizers of Rust break where two threads come at once
 
 
 class PromptWarning(UserWarning):
-    """A prompt had more words than fit; the message says which were cut."""
+    """Something of a prompt is not drawn as it may have been meant: words that were cut, brackets read as words."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +68,61 @@ class Prompt:
 
 
 def parse(text: str) -> Prompt:
-    """Split "a <cat:16> and <dog>" into words and slots.
+    """Split "a <cat:16> and <dog>" into words and slots; spaces inside the brackets do not matter.
+
+    Brackets that hold no name, as in "1 < 2 > 0", are words, and a `PromptWarning` says so.
 
     Raises:
-        InputError: a slot's budget is not a positive whole number.
+        InputError: a slot's name is none, as in <2cat> or <a b>; its budget is not a positive whole number; `text` is
+            no Unicode text.
     """
     parts: list[str | Slot] = []
-    end = 0
-    for match in _SLOT.finditer(text):
-        if before := text[end : match.start()].strip():
-            parts.append(before)
-        name, budget = match.group(1), match.group(2)
-        if budget is not None and not (budget[1:].isdecimal() and int(budget[1:]) > 0):
-            raise InputError(f"prompt: '{match.group(0)}': expected a number of tokens, as in <{name}:16>")
-        parts.append(Slot(name, int(budget[1:]) if budget else None))
+    words, end = "", 0
+    for match in _BRACKETS.finditer(checked_text(text, "prompt")):
+        words += text[end : match.start()]
         end = match.end()
-    if after := text[end:].strip():
-        parts.append(after)
+        slot = _slot(match.group(0), match.group(1))
+        if slot is None:
+            words += match.group(0)
+            continue
+        parts += [*_words(words), slot]
+        words = ""
+    parts += _words(words + text[end:])
     return Prompt(tuple(parts))
+
+
+def image_name(name: str) -> str | None:
+    """A name as prompts and images are matched by it, in one Unicode form (NFC); None if it is no image's name."""
+    name = unicodedata.normalize("NFC", name.strip())
+    return name if not name.startswith("-") and name.replace("-", "_").isidentifier() else None
+
+
+def _slot(written: str, inside: str) -> Slot | None:
+    """What stands in brackets as a slot; None if it is not meant as one."""
+    before, colon, budget = inside.partition(":")
+    name, budget = image_name(before), budget.strip()
+    if name is None:
+        if not inside or inside != inside.strip():
+            _warn_of_brackets(written)
+            return None
+        raise InputError(
+            f"prompt: '{written}': '{before}' is no image's name; use letters, digits, _ and -, a letter first, "
+            "as in <cat> or <cat:16>"
+        )
+    if colon and not (budget.isdecimal() and len(budget) < 10 and int(budget) > 0):
+        raise InputError(f"prompt: '{written}': expected a number of tokens, as in <{name}:16>")
+    return Slot(name, int(budget) if budget else None)
+
+
+def _words(text: str) -> list[str]:
+    text = text.strip()
+    if stray := _STRAY.search(_BRACKETS.sub("", text)):
+        _warn_of_brackets(stray.group(0))
+    return [text] if text else []
+
+
+def _warn_of_brackets(written: str) -> None:
+    warnings.warn(f"prompt: '{written}' is read as words; an image is written <cat> or <cat:16>", PromptWarning, 4)
 
 
 @dataclass(frozen=True)
@@ -119,9 +162,10 @@ class Frame:
 
     def ids(self, text: str, inside: bool = False) -> list[int]:
         """A text's own ids, without what frames it; `inside`: whether something stands before it in the prompt."""
-        if self.bare:
-            return self.tokenizer(f" {text}" if inside else text, add_special_tokens=False).input_ids
-        whole = self.tokenizer(text, verbose=False).input_ids  # some tokenizers add a prefix only with specials
+        with _TOKENIZING:
+            if self.bare:
+                return self.tokenizer(f" {text}" if inside else text, add_special_tokens=False).input_ids
+            whole = self.tokenizer(text, verbose=False).input_ids  # some tokenizers add a prefix only with specials
         return whole[len(self.before) : len(whole) - len(self.after)]
 
 
@@ -140,17 +184,19 @@ def set_budgets(prompt: Prompt, frame: Frame, available: Mapping[str, int], defa
     slots, room = [part for part in prompt.parts if isinstance(part, Slot)], frame.room
     for slot in slots:
         if slot.name not in available:
-            raise InputError(f"prompt: <{slot.name}> has no image; give one named '{slot.name}'")
+            given = f", beside {', '.join(available)}" if available else ""
+            raise InputError(f"prompt: <{slot.name}> has no image; give one named '{slot.name}'{given}")
         if (slot.count or default or 1) > available[slot.name]:
             raise InputError(
                 f"prompt: <{slot.name}> has {available[slot.name]} tokens, got a budget of {slot.count or default}; "
                 f"ask for at most <{slot.name}:{available[slot.name]}>"
             )
+    least = [slot.count or default or 1 for slot in slots]
+    if sum(least) > room:
+        fewer = f"fewer with <{slots[0].name}:{room // len(slots)}>" if len(slots) <= room else "fewer images"
+        each = " + ".join(map(str, least))
+        raise InputError(f"expected at most {room} image tokens in one prompt, got {each}; ask for {fewer}")
     fixed = sum(slot.count or default or 0 for slot in slots)
-    if fixed > room:
-        each = " + ".join(str(slot.count or default or 1) for slot in slots)
-        fewer = f"<{slots[0].name}:{max(1, room // len(slots))}>"
-        raise InputError(f"expected at most {room} image tokens in one prompt, got {each}; ask for fewer with {fewer}")
     open_slots = [slot for slot in slots if not (slot.count or default)]
     words = sum(len(frame.ids(part)) for part in prompt.parts if isinstance(part, str))
     share = max(1, (room - fixed - words) // max(1, len(open_slots)))
