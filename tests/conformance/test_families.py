@@ -223,7 +223,9 @@ def test_prompt_embeds_go_into_diffusers_own_pipeline(family, lexicon):
     name, pipeline = family[0], own_pipeline(family)
     tokens = {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
     for text_free, guidance in ((False, Guidance(2.5)), (True, Guidance(1.0, 2.5))):
-        embeds = lexicon.prompt_embeds("<v:2> in snow", tokens, negative="red", text_free=text_free)
+        embeds = lexicon.prompt_embeds(
+            "<v:2> in snow", tokens, negative="" if text_free else "red", text_free=text_free
+        )
         expected = pipeline(
             **embeds, **guided(name, 2.5), num_inference_steps=2, generator=torch.Generator().manual_seed(7),
             height=lexicon.t2i.image_size, width=lexicon.t2i.image_size,

@@ -183,7 +183,15 @@ def test_relative_paths_in_a_file_are_relative_to_it(tmp_path, monkeypatch, mode
     named = {
         name for name, hint in HINTS.items() if get_origin(hint) is Annotated and Names in map(type, get_args(hint))
     }
-    assert named == {"model.base", "model.tower", "model.encoder", "data.path", "data.validation", "run.out"}
+    assert named == {
+        "model.base",
+        "model.tower",
+        "model.encoder",
+        "model.words",
+        "data.path",
+        "data.validation",
+        "run.out",
+    }
     assert get_args(get_type_hints(SourceConfig, include_extras=True)["path"])[1] is Names.PICTURES
 
 
