@@ -14,6 +14,7 @@ from transformers import (
 
 from tests import tiny
 from vilex.encoder import ViLexConfig, ViLexEncoder, load_encoder
+from vilex.encoder.pooler import AttentionPooler
 from vilex.encoder.towers import load_tower, patches_of
 from vilex.errors import InputError
 
@@ -95,9 +96,24 @@ def test_unknown_tower_is_refused(tmp_path):
         load_tower(str(tmp_path))
 
 
-def test_five_blocks_by_default():
-    config = ViLexConfig()
-    assert (config.num_tokens, config.blocks) == (75, 5)
+def test_the_pooler_computes_its_equation():
+    """As its module says it, written out head by head."""
+    torch.manual_seed(0)
+    config = ViLexConfig(width=12, num_tokens=5, blocks=2, heads=3, pooler_width=6)
+    pooler, patches = AttentionPooler(config, patch_width=7), torch.randn(2, 4, 7)
+    pooler.match_vocabulary(torch.randn(30, 12) * 0.02 + 0.01)
+    keys, z = pooler.patch_proj(patches), pooler.queries.expand(2, -1, -1)
+    for block in pooler.blocks:
+        seen = block.patch_norm(keys)
+        weight, bias = block.to_key_value.weight, block.to_key_value.bias
+        q, k, v = block.to_query(block.query_norm(z)), seen @ weight[:6].T + bias[:6], seen @ weight[6:].T + bias[6:]
+        heads = [slice(start, start + 2) for start in (0, 2, 4)]
+        read = [(q[..., h] @ k[..., h].mT / 2**0.5).softmax(-1) @ v[..., h] for h in heads]
+        z = z + block.out(torch.cat(read, -1))
+        z = z + block.mlp(block.mlp_norm(z))
+    expected = pooler.mean + pooler.std * pooler.out(pooler.norm(z))
+    assert torch.allclose(pooler(patches, 5), expected, atol=1e-6)
+    assert torch.allclose(pooler(patches, 3), expected[:, :3], atol=1e-6)
 
 
 def test_weights_that_are_in_no_file_are_named(tmp_path):

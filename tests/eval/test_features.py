@@ -17,7 +17,7 @@ from vilex.errors import InputError
 from vilex.eval.features import features_of, load_extractor
 
 
-def test_lite0_is_the_network_that_knows_imagenet(pictures):
+def test_lite0s_features_of_a_picture_do_not_depend_on_the_batch(pictures):
     extractor = load_extractor("lite0")
     found = features_of(pictures, extractor, batch=3)
     assert found.vectors.shape == (8, 1280) and found.logits.shape == (8, 1000)
