@@ -16,8 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from vilex.prompt import Prompt
 from vilex.t2i.folder import DiffusersT2I
 
-ASKED = torch.ops.aten._local_scalar_dense.default
-
 
 class LiveBytes(TorchDispatchMode):
     """Adds up the storages made while it is on, as they come and go.
@@ -39,8 +37,6 @@ class LiveBytes(TorchDispatchMode):
         return self
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is ASKED and args[0].is_meta and args[0].dtype is torch.bool:
-            return False  # "is nothing padding?", asked by text encoders to save their mask
         result = function(*args, **(kwargs or {}))
         given = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         for leaf in tree_leaves(result):

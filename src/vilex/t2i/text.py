@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import T5EncoderModel
 
 from vilex.prompt import Frame, Prompt, compose, inject
 from vilex.t2i.offload import device_of
@@ -68,8 +69,20 @@ class TextEncoder:
         layouts = [compose(prompt, self.frame) for prompt in prompts]
         ids = torch.stack([layout.ids for layout in layouts]).to(device_of(self.table))
         lengths = torch.tensor([layout.length for layout in layouts])
-        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long().to(ids.device) if masked else None
+        mask = self._mask(lengths, ids.shape[1]).to(ids.device) if masked else None
         return self(ids, inject(self.embed(ids), layouts, list(tokens)), mask, **how), lengths
+
+    def _mask(self, lengths: Tensor, size: int) -> Tensor:
+        """Which positions each position reads, [B, 1, L, L] on the CPU, of which each prompt has its length.
+
+        transformers would make it of [B, L] itself, but asks the device for it whether anything is padding. Only
+        its fused attention takes it whole.
+        """
+        there = torch.arange(size) < lengths[:, None]
+        if self.model.config._attn_implementation != "sdpa":
+            return there.long()
+        seen = there[:, None, None].expand(-1, -1, size, -1)
+        return seen if isinstance(self.model, T5EncoderModel) else seen.tril()
 
     def __call__(self, ids: Tensor, embeddings: Tensor, mask: Tensor | None = None, **how: Any) -> Any:
         """Run on embeddings [B, L, d]; ids [B, L] still tell where [EOS] is. Threads do not see each other's."""
