@@ -26,7 +26,7 @@ from vilex.data.config import DataConfig
 from vilex.encoder import load_encoder
 from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
-from vilex.plan.memory import drawing
+from vilex.plan.memory import sampling_memory
 from vilex.plan.plan import make_plan
 from vilex.t2i import shape_of
 from vilex.train.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
@@ -135,7 +135,7 @@ def draw(models: Models, device: str, offload: str | None, count: int, steps: in
 
     flops = _flops(generate)
     seconds, memory = _timed(generate, 1, device)
-    counted = drawing(shape_of(models.base, torch.bfloat16), rows=2 * count)
+    counted = sampling_memory(shape_of(models.base, torch.bfloat16), rows=2 * count)
     planned = counted.offloaded if offload else counted.resident
     return Row(f"draw, {steps} steps" + ", offloaded" * bool(offload), count / seconds, flops / count, memory, planned)
 

@@ -38,7 +38,7 @@ def run_in_turn() -> dict[str, float]:
 
 def count_memory() -> dict[str, float]:
     """Megabytes at Stable Diffusion 1.5's size: `configs/sd15-24gb.toml` against the usual loop."""
-    config = real_size("run.gradient_checkpointing=true")
+    config = real_size("run.gradient_checkpointing=true", "run.sample_every=0")
     (bytes_held, _) = count_plain(config)
     return _row(make_plan(config).peak / 2**20, bytes_held / 2**20)
 

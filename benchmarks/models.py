@@ -1,6 +1,6 @@
 """`python -m benchmarks.models [-o docs/models.md]`: what each supported base model is and takes, by arithmetic.
 
-Sizes are counted on the published configurations' shapes, without weights; drawing is `vilex.plan.memory.drawing`,
+Sizes are counted on the published shapes, without weights; drawing is `vilex.plan.memory.sampling_memory`,
 training memory what `vilex train --plan` counts for one image at a time with SigLIP So400m/14, AdamW, bf16 autocast,
 the frozen model in bfloat16 and activations made again in the backward pass.
 """
@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import shapes
 from vilex.data.config import DataConfig
-from vilex.plan.memory import drawing
+from vilex.plan.memory import sampling_memory
 from vilex.plan.plan import make_plan
 from vilex.t2i import FAMILIES, shape_of
 from vilex.train.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
@@ -63,7 +63,7 @@ def models_table() -> str:
             tower = shapes.tower(Path(folder) / "tower", TOWER)
             t2i = shape_of(base, torch.bfloat16)
             peak = make_plan(training(base, tower, t2i.width)).peak
-        drawn = drawing(t2i)
+        drawn = sampling_memory(t2i)
         cells = [
             name, t2i.image_size, t2i.prediction_type, t2i.width,
             f"{t2i.sizes['denoiser'] / 1e9:.2f} B", f"{t2i.sizes['text encoder'] / 1e9:.2f} B",
@@ -79,7 +79,7 @@ def training(base: Path, tower: Path, width: int) -> TrainConfig:
         ModelConfig(str(base), str(tower), pooler_width=min(width, 1024), frozen_dtype="bfloat16"),
         DataConfig("images"),
         optim=OptimConfig(name="adamw"),
-        run=RunConfig(batch_size=1, mixed_precision="bf16", gradient_checkpointing=True, device="cpu"),
+        run=RunConfig(batch_size=1, mixed_precision="bf16", gradient_checkpointing=True, device="cpu", sample_every=0),
     )
 
 

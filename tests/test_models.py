@@ -5,7 +5,7 @@ import pytest
 from benchmarks import shapes
 from benchmarks.models import families_table
 from vilex.encoder import EMBEDDED
-from vilex.plan.memory import drawing
+from vilex.plan.memory import sampling_memory
 from vilex.t2i import FAMILIES, load_t2i, shape_of
 
 SIZES = {  # as published
@@ -34,7 +34,7 @@ def test_published_denoisers(name, tmp_path):
 
 def test_drawing_on_shapes_takes_what_it_takes_on_numbers():
     base = EMBEDDED["nano"] / "t2i"
-    counted, real = drawing(shape_of(base)), drawing(load_t2i(base))
+    counted, real = sampling_memory(shape_of(base)), sampling_memory(load_t2i(base))
     assert counted.weights == real.weights and counted.activations == pytest.approx(real.activations, rel=0.05)
     assert counted.offloaded < counted.resident < sum(real.weights.values()) + sum(real.activations.values())
 

@@ -25,6 +25,7 @@ from vilex.t2i.folder import DiffusersT2I
 Pipeline = TypeVar("Pipeline")
 PictureLike = str | Path | Image.Image
 ImageLike = PictureLike | Tensor  # tokens [n, d]
+TOGETHER = 16  # pictures drawn at once, if not said otherwise
 
 
 class VisualLexicon:
@@ -135,7 +136,7 @@ class VisualLexicon:
         start: str | Path | Image.Image | None = None,
         strength: float | None = None,
         mask: str | Path | Image.Image | None = None,
-        batch_size: int = 16,
+        batch_size: int = TOGETHER,
         on_step: Callable[[int, int], None] | None = None,
     ) -> list[Image.Image]:
         """Draw pictures of prompts that mix words and images.

@@ -13,14 +13,16 @@ from vilex.data import Batch
 from vilex.data.config import DataConfig
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.plan.memory import LiveBytes
+from vilex.plan.memory import LiveBytes, bytes_of
 from vilex.plan.plan import describe, make_plan, remedies
 from vilex.t2i import load_t2i
 from vilex.train.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
 from vilex.train.loop import train
 from vilex.train.models import checkpoint_activations
 from vilex.train.objective import DenoisingObjective
+from vilex.train.previews import Previews
 from vilex.train.toml import load_toml
+from vilex.train.training import Training
 
 CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.toml"))
 
@@ -123,6 +125,22 @@ def test_remedies_are_what_they_say(config):
     assert found["run.micro_batch=1"] == make_plan(config).peak - smaller.peak > 0
 
 
+def test_previews_count_with_what_they_need_more_than_a_step(config, tmp_path, pictures):
+    for i, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{i}.png")
+    run = replace(config.run, out=str(tmp_path / "run"), sample_images=8, micro_batch=1)
+    config = replace(config, data=DataConfig(path=str(tmp_path)), run=run, optim=OptimConfig(warmup_steps=1))
+    training = Training(config)
+    previews = Previews(config, training.t2i, training.first_tower)
+    with LiveBytes() as drawn:
+        previews.draw(training.averaged_encoder())
+    plan = make_plan(config)
+    tower = bytes_of(training.bare.tower)  # on a CPU it is nowhere else while previews are drawn
+    counted = plan.memory["gradients"] + plan.memory["activations"] + plan.memory["previews"]
+    assert plan.memory["previews"] > 0 and counted - tower == pytest.approx(drawn.peak, rel=0.15)
+    assert make_plan(replace(config, run=replace(run, sample_every=0))).memory["previews"] == 0
+
+
 def test_measured_steps_take_time_and_change_nothing(config):
     plan = make_plan(config, measure=1)
     assert 0 < plan.seconds < 60 and "for 1000 steps" in describe(plan)["time"]
@@ -170,10 +188,11 @@ def test_ready_configs_train_tiny_models(path, tmp_path, tower_folder, pictures)
         path,
         [
             f"model.base={base}", f"model.tower={tower_folder}", "model.heads=4", f"data.path={tmp_path}",
-            "data.workers=0", f"run.out={tmp_path / 'run'}", "run.steps=1", "run.batch_size=8", "run.micro_batch=4",
+            f"run.out={tmp_path / 'run'}", "run.steps=1", "run.batch_size=8", "run.micro_batch=4",
             "run.device=cpu", "run.sample_every=0", "optim.warmup_steps=0",
         ],
     )  # fmt: skip
+    assert config.data.workers > 0 and config.run.mixed_precision == "bf16"
     assert (train(config, quiet=True) / "model.safetensors").is_file()
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from vilex.data import Batch
 from vilex.encoder import ViLexEncoder
-from vilex.plan.memory import bytes_of, measure
+from vilex.lexicon import TOGETHER
+from vilex.plan.memory import bytes_of, measure, sampling_memory
 from vilex.t2i import attach_adapter
 from vilex.t2i.folder import DiffusersT2I
 from vilex.train.config import TrainConfig
@@ -23,6 +24,8 @@ def count_step(
     config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEncoder, micro: int, processes: int
 ) -> tuple[dict[str, int], int]:
     """Bytes a device needs, by what for, and FLOPs of one micro-batch.
+
+    Previews are drawn between steps, where gradients and activations are gone; they count with what they need more.
 
     Args:
         t2i, encoder: shapes on the meta device. micro: images a device takes at once.
@@ -43,7 +46,17 @@ def count_step(
         "activations": max(0, peak - gradients),
     }
     encoder.zero_grad()
-    return memory, flops
+    beyond = preview_bytes(config, t2i, encoder) - memory["gradients"] - memory["activations"]
+    return {**memory, "previews": max(0, beyond)}, flops
+
+
+def preview_bytes(config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEncoder) -> int:
+    """Bytes that previews take while no step does: a copy of the encoder, the tower as it was, and sampling."""
+    if not config.run.sample_every:
+        return 0
+    images = min(config.run.sample_images, TOGETHER)
+    sampling = sampling_memory(t2i, rows=2 * images, pictures=images)
+    return bytes_of(encoder) + bytes_of(encoder.tower) + max(sampling.activations.values())
 
 
 def _forward_backward(config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEncoder, micro: int, device: str) -> None:

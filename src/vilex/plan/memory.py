@@ -95,8 +95,8 @@ def bytes_of(module: nn.Module) -> int:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """Bytes that drawing one picture takes.
+class SamplingMemory:
+    """Bytes that drawing takes.
 
     Attributes:
         weights: of each part.
@@ -118,12 +118,13 @@ class Drawing:
 
 
 @torch.no_grad()
-def drawing(t2i: DiffusersT2I, rows: int = 2) -> Drawing:
+def sampling_memory(t2i: DiffusersT2I, rows: int = 2, pictures: int = 1) -> SamplingMemory:
     """What drawing takes, less the workspaces of convolutions.
 
     Args:
         t2i: a shape on the meta device; or a real model, which then works.
         rows: conditions in a step's batch, 2 for classifier-free guidance.
+        pictures: how many are decoded together, at most `rows`.
     """
     noise = torch.zeros(rows, *t2i.latent_shape, device=t2i.device)
     with fused_attention() if noise.is_meta else nullcontext():
@@ -132,9 +133,9 @@ def drawing(t2i: DiffusersT2I, rows: int = 2) -> Drawing:
         with LiveBytes() as denoising:
             t2i.predict(noise, torch.zeros((), device=t2i.device), condition)
         with LiveBytes() as decoding:
-            t2i.decode(noise[:1])
+            t2i.decode(noise[:pictures])
     stages = {t2i.denoiser: denoising.peak, "vae": decoding.peak}
-    return Drawing(
+    return SamplingMemory(
         {name: bytes_of(getattr(t2i, name)) for name in t2i.names},
         {name: stages.get(name, reading.peak) for name in t2i.names},
     )
