@@ -1,11 +1,14 @@
 import os
 import pickle
 import signal
+from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
+from PIL import Image
 
 from tests.data.samples import loader, numbered, numbers, png, write_shards
 from vilex.data import make_loader, open_sources
@@ -132,3 +135,43 @@ def test_workers_leave_signals_to_the_run(folder):
     for number in (signal.SIGTERM, signal.SIGINT):
         os.kill(batches._workers[0].pid, number)
     assert len(list(batches)) == 39
+
+
+def halves(folder, count=32):
+    """Pictures whose left half is black and right half white, each with two captions."""
+    folder.mkdir()
+    pixels = np.zeros((16, 16, 3), dtype=np.uint8)
+    pixels[:, 8:] = 255
+    for i in range(count):
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text("the first\nthe second\n")
+    return DataConfig(path=str(folder))
+
+
+def all_of(config, encoder, steps=8):
+    batches = list(
+        make_loader(
+            open_sources(config), config, batch_size=16, seed=0, start=0, steps=steps, image_size=16,
+            preprocess=encoder.preprocessing,
+        )
+    )  # fmt: skip
+    pixels, pixel_values = (torch.cat([getattr(b, name) for b in batches]) for name in ("pixels", "pixel_values"))
+    return pixels, pixel_values, [caption for batch in batches for caption in batch.captions]
+
+
+def test_flip_mirrors_half_of_the_images_for_both_models_alike(tmp_path, model_folder):
+    encoder, config = ViLexEncoder.from_pretrained(model_folder), halves(tmp_path / "halves")
+    pixels, pixel_values, _ = all_of(config, encoder)
+    assert (pixels[..., 0] < pixels[..., -1]).all()
+    pixels, pixel_values, _ = all_of(replace(config, flip=True), encoder)
+    mirrored = pixels[:, 0, 0, 0] > pixels[:, 0, 0, -1]
+    assert 0.35 < mirrored.float().mean() < 0.65
+    assert torch.equal(mirrored, pixel_values[:, 0, 0, 0] > pixel_values[:, 0, 0, -1])
+    plain = pixels[~mirrored][0]
+    assert torch.equal(pixels[mirrored][0], plain.flip(-1))
+
+
+def test_of_several_captions_each_is_drawn_as_often(tmp_path, model_folder):
+    _, _, captions = all_of(halves(tmp_path / "halves"), ViLexEncoder.from_pretrained(model_folder))
+    share = captions.count("the second") / len(captions)
+    assert set(captions) == {"the first", "the second"} and 0.35 < share < 0.65

@@ -193,9 +193,12 @@ def _accelerator(run: RunConfig) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     replicas = DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
     try:
-        return Accelerator(cpu=run.device == "cpu", mixed_precision=run.mixed_precision, kwargs_handlers=[replicas])
+        made = Accelerator(cpu=run.device == "cpu", mixed_precision=run.mixed_precision, kwargs_handlers=[replicas])
     except ValueError as error:  # a precision that the device has not
         raise InputError(f"run.mixed_precision: {str(error).splitlines()[0].rstrip('.')}; use bf16 or no") from None
+    if run.mixed_precision == "fp16" and made.scaler is None:
+        raise InputError(f"run.mixed_precision: fp16 does not train on {made.device.type}; use bf16 or no")
+    return made
 
 
 @contextmanager
