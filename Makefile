@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint benchmarks gpu results
+.PHONY: setup demo test mutants lint benchmarks gpu results
 
 setup: $(VENV)/.done
 
@@ -16,6 +16,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Small damages to a copy of the code, each of which a test must notice; some minutes.
+mutants: setup
+	$(BIN)/python -m tests.mutants
 
 lint: setup
 	$(BIN)/ruff check .

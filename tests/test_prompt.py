@@ -123,6 +123,9 @@ def test_words_are_cut_never_images(words):
     with pytest.warns(PromptWarning, match="16 tokens too many; these words were cut: 'cat.* dog'"):
         composed = compose(prompt, Frame.of(words, 77))
     assert composed.slots == (("cat", 36, 40),) and composed.length == 77
+    long = Prompt(("cat " * 50, Slot("cat", 40), "dog " * 30))
+    with pytest.warns(PromptWarning, match="45 tokens too many"):
+        assert compose(long, Frame.of(words, 77)).ids.equal(composed.ids)  # of what follows, nothing is left
 
 
 def test_prompt_without_some_images():

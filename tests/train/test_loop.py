@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from benchmarks.words import WORDS
 from tests import tiny
@@ -118,3 +119,21 @@ def test_start_from_an_encoder(configure, model_folder, sd_folder):
     start = ViLexEncoder.from_pretrained(model_folder)
     assert same(start.state_dict(), training.encoder.state_dict())
     assert training.encoder.config.base_model == str(sd_folder[2])
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.0])
+def test_what_is_exported_is_the_average_of_the_weights(configure, decay):
+    """s' = d s + (1 - d) w with d = min(decay, 1 - k^(-3/4)) in step k; the weights themselves if decay is 0."""
+    config = configure(run={"steps": 4}, optim={"ema_decay": decay, "warmup_steps": 1})
+    training, batches = Training(config), iter(loader_of(Training(config)))
+    names = [name for name, parameter in training.bare.named_parameters() if parameter.requires_grad]
+    expected = [parameter.detach().clone() for parameter in training.parameters]
+    for step in range(1, 5):
+        training.update(next(batches))
+        share = min(decay, 1 - step**-0.75)
+        for average, parameter in zip(expected, training.parameters, strict=True):
+            average.mul_(share).add_(parameter.detach(), alpha=1 - share)
+    exported = load_file(training.export() / "model.safetensors")
+    for name, average in zip(names, expected, strict=True):
+        assert torch.allclose(exported[name], average, atol=1e-6), name
+    assert not torch.allclose(exported["pooler.out.weight"], training.bare.pooler.out.weight) or not decay
