@@ -139,8 +139,8 @@ TRAINING = [
     ),
     Mutant(
         "a run goes on with other frozen weights",
-        "train/training.py",
-        "if before[name] != now.get(name):",
+        "train/resume.py",
+        "if digest != base_sha256.get(name):",
         "if False:",
         (f"{RESUME}::test_frozen_weights_that_changed_are_refused",),
     ),

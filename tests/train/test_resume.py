@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from tests.runs import losses, same, weights
+from vilex.cli.app import app
 from vilex.data import make_loader
 from vilex.errors import InputError
 from vilex.settings import build
@@ -275,3 +277,23 @@ def loader_of(training):
         training.sources, training.config.data, batch_size=run.batch_size, seed=0, start=training.step,
         steps=run.steps, image_size=training.t2i.image_size, preprocess=training.bare.preprocessing,
     )  # fmt: skip
+
+
+def test_command_line_accepts(configure, images, tmp_path):
+    config = configure(run={"steps": 1})
+    train(config, quiet=True)
+    toml = tmp_path / "run.toml"
+    sections = {
+        "model": {"base": config.model.base, "tower": config.model.tower, "num_tokens": 8, "blocks": 2, "heads": 4},
+        "data": {"path": str(images.rename(tmp_path / "elsewhere"))},
+        "optim": {"tower_lr": 1e-4, "pooler_lr": 3e-3, "warmup_steps": 1, "ema_decay": 0.99},
+        "run": {"out": config.run.out, "steps": 2, "batch_size": 4, "device": "cpu", "sample_every": 0},
+    }
+    lines = [
+        [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in s.items())] for name, s in sections.items()
+    ]
+    toml.write_text("\n".join(line for section in lines for line in section))
+    refused = CliRunner().invoke(app, ["train", str(toml), "--quiet"])
+    assert isinstance(refused.exception, InputError) and "--accept data.path" in str(refused.exception)
+    accepted = CliRunner().invoke(app, ["train", str(toml), "--accept", "data.path", "--quiet"])
+    assert accepted.exit_code == 0 and steps_saved(config) == [1, 2], accepted.output

@@ -110,16 +110,23 @@ def _logged(config):
     return log.is_file() and log.stat().st_size > 0
 
 
-@pytest.mark.parametrize("launcher", [(), ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")],
-                         ids=["alone", "torchrun"])  # fmt: skip
-def test_a_signal_to_the_whole_group_saves_and_ends_all_of_it(configure, tmp_path, launcher):
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+@pytest.mark.parametrize(
+    ("launcher", "send"),
+    [((), os.killpg), (TORCHRUN, os.killpg), (TORCHRUN, os.kill)],
+    ids=["alone", "torchrun", "torchrun which passes it on"],
+)
+def test_a_termination_saves_and_ends_all_processes(configure, tmp_path, launcher, send):
+    """To the whole group, data workers and all; or to torchrun alone, as a scheduler's step may have it."""
     config = configure(run={"steps": 9})
     process = start(config, tmp_path, *launcher)
     family = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGTERM)
+    send(process.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert "the same command goes on from there" in output and "killed by signal" not in output, output
-    assert process.returncode == (2 if not launcher else process.returncode) != 0
+    assert process.returncode != 0 if launcher else process.returncode == 2
     (saved,) = list_checkpoints(Path(config.run.out) / "checkpoints")
     assert int(saved.name.removeprefix("step-")) == max(losses(config))
     _, alive = psutil.wait_procs(family, timeout=20)

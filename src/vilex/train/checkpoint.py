@@ -95,7 +95,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
 
 
 @dataclass(frozen=True)
-class Found:
+class Checkpoint:
     """The newest whole checkpoint; `damaged` are newer ones that are not, with a line for each."""
 
     path: Path
@@ -104,7 +104,7 @@ class Found:
     damaged: dict[Path, str]
 
 
-def newest_whole(folder: Path) -> Found | None:
+def newest_whole(folder: Path) -> Checkpoint | None:
     """The newest whole checkpoint below a folder, None if there are none at all.
 
     Raises:
@@ -117,7 +117,7 @@ def newest_whole(folder: Path) -> Found | None:
         except Damaged as error:
             damaged[path] = str(error)
         else:
-            return Found(path, tensors, state, damaged)
+            return Checkpoint(path, tensors, state, damaged)
     if damaged:
         first = next(iter(damaged.values()))
         raise InputError(f"{first}, and none before it is whole; move {folder} away to begin anew")

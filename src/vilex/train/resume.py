@@ -58,6 +58,28 @@ def check_settings(before: dict[str, Any], config: TrainConfig, accept: Collecti
     return lines
 
 
+def check_state(state: dict[str, Any], config: TrainConfig, base_sha256: dict[str, str]) -> None:
+    """Refuse a checkpoint that was trained on other frozen weights, or longer than the run is to be.
+
+    Args:
+        state: of the checkpoint. base_sha256: of each weight file of the frozen model as it is now.
+    Raises:
+        InputError: that is so.
+    """
+    before: dict[str, str] = state["base_sha256"]
+    for name, digest in before.items():
+        if digest != base_sha256.get(name):
+            raise InputError(
+                f"{config.model.base}: {name} is not what this run was trained on so far (its SHA-256 "
+                "differs); use the same base model, or give another run.out"
+            )
+    if state["step"] > config.run.steps:
+        raise InputError(
+            f"{config.run.out}: is at step {state['step']} already, past run.steps = {config.run.steps}; "
+            "give more steps, or another run.out"
+        )
+
+
 def _check_accepted(accept: Collection[str], now: dict[str, Any]) -> None:
     known = [f"{section}.{key}" for section, values in now.items() for key in values]
     possible = sorted({*known, READERS} - (FREE - {READERS}) - FIXED)

@@ -30,7 +30,7 @@ from vilex.train.loss_bands import loss_by_kept, loss_by_noise
 from vilex.train.models import checkpoint_activations, new_encoder
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import choose_trained, make_optimizer, make_schedule
-from vilex.train.resume import CHANGES, READERS, check_settings
+from vilex.train.resume import CHANGES, READERS, check_settings, check_state
 from vilex.train.run_folder import writing
 from vilex.train.toml import to_dict
 
@@ -114,26 +114,12 @@ class Training:
         if found is None:
             return
         self.notes += check_settings(found.state["config"], self.config, self.accept, str(self.out))
-        self._check_state(found.state)
+        check_state(found.state, self.config, self.bare.config.base_sha256)
         self._load(found.tensors, found.state)
         self.resumed = found.path
         for path, line in found.damaged.items():
             moved = set_aside(path).name if self.engine.main else path.name
             self.notes.append(f"{line}; it is kept as {moved}, and the one before is used")
-
-    def _check_state(self, state: dict[str, Any]) -> None:
-        before, now = state["base_sha256"], self.bare.config.base_sha256
-        for name in before:
-            if before[name] != now.get(name):
-                raise InputError(
-                    f"{self.config.model.base}: {name} is not what this run was trained on so far (its SHA-256 "
-                    "differs); use the same base model, or give another run.out"
-                )
-        if state["step"] > self.config.run.steps:
-            raise InputError(
-                f"{self.out}: is at step {state['step']} already, past run.steps = {self.config.run.steps}; "
-                "give more steps, or another run.out"
-            )
 
     def _load(self, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
         optimizer, own = self.engine.optimizer, ("initial_lr", "weight_decay")
