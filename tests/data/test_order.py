@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from vilex.data.order import Batches, Mixture
+from vilex.data.order import Batches, SourceMixture
 
 
 class TestOrder:
@@ -26,7 +26,7 @@ class TestOrder:
             assert [[visit for part in step for visit in part] for step in zip(*parts, strict=True)] == whole
 
     def test_mixtures_meet_their_weights_and_visit_each_source_in_full(self):
-        mixture = Mixture([1, 2, 7], seed=0)
+        mixture = SourceMixture([1, 2, 7], seed=0)
         turns = [mixture.turn(visit) for visit in range(3000)]
         assert Counter(source for source, _ in turns) == {0: 300, 1: 600, 2: 2100}
         for source in range(3):
@@ -36,7 +36,7 @@ class TestOrder:
 
 @pytest.mark.parametrize("weights", [[1, 1e-4], [1, 1, 3e-5], [1.0, 0.0007]])
 def test_the_rarest_source_has_its_turns(weights):
-    mixture = Mixture(weights, seed=0)
+    mixture = SourceMixture(weights, seed=0)
     visits = math.ceil(sum(weights) / min(weights)) * 2
     turns = Counter(mixture.turn(visit)[0] for visit in range(visits))
     assert 1 <= turns[len(weights) - 1] <= 4

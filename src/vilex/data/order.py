@@ -26,7 +26,7 @@ class Visit:
     index: int | None
 
 
-class Mixture:
+class SourceMixture:
     """Deals visits out to sources by weight: exact over each period, in a shuffled pattern.
 
     A period is `PERIOD` visits, or so many more that each source has a turn in it.
@@ -73,7 +73,7 @@ class Batches(torch.utils.data.Sampler[list[Visit]]):
         rank: int = 0,
         world: int = 1,
     ):
-        self.counts, self.mixture, self.batch_size, self.seed = counts, Mixture(weights, seed), batch_size, seed
+        self.counts, self.mixture, self.batch_size, self.seed = counts, SourceMixture(weights, seed), batch_size, seed
         self.start, self.steps, self.rank, self.part = start, steps, rank, batch_size // world
 
     def __len__(self) -> int:
