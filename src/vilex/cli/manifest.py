@@ -4,7 +4,6 @@ Nothing is overwritten unless asked for: a second command in a folder writes `ma
 Pictures are written as they are finished, and the manifest says at every moment what is there and what is missing.
 """
 
-import io
 import json
 import os
 import sys
@@ -16,12 +15,12 @@ from types import TracebackType
 from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 import vilex
 from vilex.errors import InputError, printable
 from vilex.hub.folder import file_hash
 from vilex.paths import replacing, write_new
+from vilex.pictures.png import to_png, utf8
 
 MANIFEST = "manifest.json"
 MANIFEST_SHARE = 0.05  # of a command's time at most goes into writing its manifest while pictures come
@@ -65,16 +64,11 @@ class Output:
         Raises:
             InputError: it cannot be written.
         """
-        if scale > 1:
-            image = image.resize((image.width * scale, image.height * scale), Image.Resampling.LANCZOS)
-        text, content = PngInfo(), io.BytesIO()
-        text.add_text("Software", f"vilex {vilex.__version__}")
-        text.add_itxt("vilex", _utf8(json.dumps(self._about() | settings, ensure_ascii=False)).decode())
-        image.save(content, "PNG", pnginfo=text)
+        content = to_png(image, self._about() | settings, scale)
         mark = (self.path or self._update()).stem.removeprefix(
             Path(MANIFEST).stem
         )  # this command's number in the folder
-        path = self._write(self.folder / f"{Path(name).stem}{mark}.png", content.getvalue())
+        path = self._write(self.folder / f"{Path(name).stem}{mark}.png", content)
         self.files.append({"file": path.name, **settings})
         if name in self.missing:
             self.missing.remove(name)
@@ -116,7 +110,7 @@ class Output:
         return {"command": self.command, **self.settings}
 
     def _json(self) -> bytes:
-        return _utf8(json.dumps(self.manifest(), indent=2, ensure_ascii=False) + "\n")
+        return utf8(json.dumps(self.manifest(), indent=2, ensure_ascii=False) + "\n")
 
     def _update(self) -> Path:
         """Write the manifest, the first time under a free name; returns where it is."""
@@ -178,11 +172,6 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
-
-
-def _utf8(text: str) -> bytes:
-    """JSON as UTF-8; what names of files hold that is none becomes JSON's own escapes, `\\udce9`."""
-    return text.encode("utf-8", "backslashreplace")
 
 
 @contextmanager
