@@ -50,6 +50,7 @@ class Prompt:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Its images' names, each once, as they come."""
         return tuple(dict.fromkeys(part.name for part in self.parts if isinstance(part, Slot)))
 
     @property

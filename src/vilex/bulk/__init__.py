@@ -1,0 +1,1 @@
+"""A whole collection into token shards: local devices, a Ray cluster."""

@@ -18,7 +18,7 @@ class SourceConfig:
     # hf:NAME for a Hugging Face dataset, or a folder that its save_to_disk wrote.
     path: Annotated[str, Names.PICTURES] = ""
     split: str = "train"  # of a Hugging Face dataset
-    image_column: str = "image"
+    image_column: str = "image"  # of a table or a Hugging Face dataset
     # text, or a list of texts of which one is drawn each time; empty: no captions are read
     caption_column: str = CAPTIONS
     stream: bool = False  # read Parquet and hf: in order, by row group or shard; tar shards always are
@@ -33,7 +33,7 @@ class DataConfig(SourceConfig):
 
     sources: tuple[SourceConfig, ...] = ()  # [[data.sources]]: a mixture, instead of data.path
     flip: bool = False  # mirror half of the images; leave off where captions tell left from right
-    workers: Annotated[int, Range(0, 1024, "0 reads in the training process")] = 0
+    workers: Annotated[int, Range(0, 1024, "0 reads in the training process")] = 0  # readers a process
     # samples of a stream that are held, encoded, and shuffled among themselves
     shuffle_chunk: Annotated[int, Range(1, 10**7, "1 does not shuffle")] = 1000
     max_bad_share: Annotated[float, Range(0, 1)] = 0.05  # more broken samples than this end the run

@@ -32,7 +32,8 @@ class Stream(Protocol):
 
     shards: list[str]
 
-    def read(self, shard: int) -> Iterator[Raw | InputError]: ...
+    def read(self, shard: int) -> Iterator[Raw | InputError]:
+        """A shard's samples in order, not decoded yet; an error in the place of each that cannot be read."""
 
     def stamp(self, shard: int) -> str:
         """Something that changes when the shard does; empty where that cannot be known."""

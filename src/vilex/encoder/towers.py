@@ -176,6 +176,7 @@ class OpenClipTower(nn.Module):
         self.to(wanted)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
+        """Pixels [B, 3, S, S], normalised, to patches [B, P, w]."""
         seen = self.visual.forward_intermediates(pixel_values, indices=1, output_fmt="NLC", intermediates_only=True)
         return seen["image_intermediates"][-1]
 

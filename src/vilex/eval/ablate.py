@@ -37,28 +37,32 @@ from vilex.train.toml import load_toml
 class MeasureConfig:
     """What every variant's encoder is measured by; see `vilex.eval.rows.Reconstruction`."""
 
-    data: Annotated[str, Names.PICTURES] = ""
-    images: Annotated[int, Range(1, 10**9)] = 64
-    counts: tuple[Annotated[int, Range(1, MOST_TOKENS)], ...] = (1, 4, 16)
-    seeds: tuple[Annotated[int, Range(0, 2**32 - 1)], ...] = (0,)
-    features: tuple[str, ...] = ("lite0",)
-    measures: tuple[str, ...] = ("distance", "error")
-    cfg: Annotated[float, Range(-1000, 1000, "1 is no guidance")] = 2.0
-    steps: Annotated[int, Range(1, 1000)] = 16
+    data: Annotated[str, Names.PICTURES] = ""  # the pictures to re-create, any source
+    images: Annotated[int, Range(1, 10**9)] = 64  # only the first so many
+    counts: tuple[Annotated[int, Range(1, MOST_TOKENS)], ...] = (1, 4, 16)  # numbers of tokens, a row each
+    seeds: tuple[Annotated[int, Range(0, 2**32 - 1)], ...] = (0,)  # of the noise
+    features: tuple[str, ...] = ("lite0",)  # networks that look at pictures, see `vilex.eval.features`
+    measures: tuple[str, ...] = ("distance", "error")  # see `vilex.eval.measures`
+    cfg: Annotated[float, Range(-1000, 1000, "1 is no guidance")] = 2.0  # classifier-free guidance
+    steps: Annotated[int, Range(1, 1000)] = 16  # of the sampling
 
 
 @dataclass(frozen=True)
 class Variant:
-    name: str = ""
+    """One run of the grid."""
+
+    name: str = ""  # its row's title, and its folder
     set: tuple[str, ...] = ()  # section.key=value
 
 
 @dataclass(frozen=True)
 class Ablation:
-    train: Annotated[str, Names.FILE] = ""
-    set: tuple[str, ...] = ()
+    """What all variants share, what tells them apart, and what each is measured by."""
+
+    train: Annotated[str, Names.FILE] = ""  # the run's TOML file, as `vilex train` takes it
+    set: tuple[str, ...] = ()  # section.key=value for all variants
     measure: MeasureConfig = field(default_factory=MeasureConfig)
-    variants: tuple[Variant, ...] = ()
+    variants: tuple[Variant, ...] = ()  # a run each
     folder: Annotated[str, Names.FILE] = ""  # what paths in `set` are relative to, if not to where one is
 
 
@@ -103,6 +107,7 @@ def configure(grid: Ablation, variant: Variant, out: Path, device: str) -> Train
 
 
 def evaluate(measure: MeasureConfig, encoder: Path, num_tokens: int, out: Path, device: str) -> dict[str, Any]:
+    """Results of a trained variant; numbers of tokens that it has not are left out."""
     settings = Reconstruction(
         SourceConfig(path=measure.data), out, measure.images, tuple(k for k in measure.counts if k <= num_tokens), (),
         measure.seeds, measure.features, measure.measures, cfg=measure.cfg, steps=measure.steps,

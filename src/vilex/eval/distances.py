@@ -45,6 +45,7 @@ class Moments:
         return Moments(self.features, self.count + other.count, self.total + other.total, self.outer + other.outer)
 
     def save(self, path: Path, metadata: dict[str, str]) -> None:
+        """Write them as safetensors, `metadata` in the header; `load` reads them."""
         save_file(
             {"total": self.total, "outer": self.outer},
             path,

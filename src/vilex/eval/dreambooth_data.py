@@ -43,6 +43,7 @@ class Photo:
         return cls(content, name, picture_key(_read(content, name)))
 
     def load(self) -> Image.Image:
+        """The photograph, upright, in sRGB."""
         return _read(self.content, self.name)
 
 

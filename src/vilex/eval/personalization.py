@@ -122,6 +122,7 @@ def is_learned(folder: Path) -> bool:
 
 
 def write_seconds(folder: Path, seconds: float) -> None:
+    """Say how long a subject took, and so that it is learned."""
     write_text(folder / SECONDS, json.dumps(seconds))
 
 

@@ -22,11 +22,16 @@ class SamplingSettings(Protocol):
     """Settings of a protocol that draws."""
 
     @property
-    def cfg(self) -> float: ...
+    def cfg(self) -> float:
+        """Classifier-free guidance; 1 is none."""
+
     @property
-    def steps(self) -> int: ...
+    def steps(self) -> int:
+        """Denoising steps."""
+
     @property
-    def scheduler(self) -> str: ...
+    def scheduler(self) -> str:
+        """See `vilex.sample.SCHEDULERS`."""
 
 
 def identity_of(lexicon: VisualLexicon, settings: SamplingSettings) -> dict[str, Any]:
@@ -117,9 +122,11 @@ class PictureStore:
         return self.folder.joinpath(*map(folder_name, titles), str(seed), f"{file_name(key)}.png")
 
     def has(self, row: str | tuple[str, ...], seed: int, keys: Sequence[str]) -> bool:
+        """Whether all those pictures of a row are there."""
         return all(self.path(row, seed, key).is_file() for key in keys)
 
     def save(self, row: str | tuple[str, ...], seed: int, keys: Sequence[str], pictures: Sequence[Image.Image]) -> None:
+        """Write pictures of a row, each whole or not at all."""
         for key, picture in zip(keys, pictures, strict=True):
             with replacing(self.path(row, seed, key)) as aside:
                 picture.save(aside, "PNG")

@@ -1,0 +1,1 @@
+"""Model folders and hub ids: resolve, check, hash, load, describe, export and publish."""

@@ -27,6 +27,7 @@ class Tokens(nn.Module):
         self.encoder = encoder
 
     def forward(self, pixel_values: Tensor) -> Tensor:
+        """As the class says."""
         return self.encoder(pixel_values).tokens
 
 

@@ -1,0 +1,1 @@
+"""What a run takes, counted on shapes before it starts."""

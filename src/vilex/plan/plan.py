@@ -44,6 +44,7 @@ class Plan:
 
     @property
     def peak(self) -> int:
+        """Bytes of a device at the most: all that memory is for."""
         return sum(self.memory.values())
 
 

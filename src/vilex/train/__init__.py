@@ -1,0 +1,1 @@
+"""Training an encoder on a frozen text-to-image model."""

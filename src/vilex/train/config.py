@@ -25,14 +25,16 @@ class ModelConfig:
     method: Literal["vilex", "de-diffusion", "ip-adapter"] = "vilex"
     # of de-diffusion: a text file of the words it may choose, a word or phrase a line; empty is the whole vocabulary
     words: Annotated[str, Names.FILE] = ""
-    # The pooler. Beside `encoder`, whose pooler goes on, they may be left out; num_tokens may be fewer.
+    # The pooler's five may be left out beside `encoder`, whose pooler goes on.
+
+    # tokens of an image; beside `encoder` they may be fewer than its own
     num_tokens: Annotated[int, Range(1, MOST_TOKENS)] = DefaultInt(75)
-    blocks: Annotated[int, Range(1, 64)] = DefaultInt(5)
-    heads: Annotated[int, Range(1, 256)] = DefaultInt(8)
-    mlp_ratio: Annotated[float, Range(0.25, 64)] = DefaultFloat(4.0)
+    blocks: Annotated[int, Range(1, 64)] = DefaultInt(5)  # transformer blocks of the pooler
+    heads: Annotated[int, Range(1, 256)] = DefaultInt(8)  # of its attention; they divide its width
+    mlp_ratio: Annotated[float, Range(0.25, 64)] = DefaultFloat(4.0)  # hidden width of its MLPs over its own
     # of the pooler's blocks; 0 would be too wide where text encoders are several
     pooler_width: Annotated[int, Range(0, 65536, "0 is as wide as tokens")] = DefaultInt(0)
-    frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # precision of the frozen model
 
 
 @dataclass(frozen=True)
@@ -54,43 +56,46 @@ class ObjectiveConfig:
 class OptimConfig:
     """The paper's recipe by default."""
 
-    name: Literal["adafactor", "adamw"] = "adafactor"
-    tower_lr: Rate = 1e-5
-    pooler_lr: Rate = 3e-4
-    weight_decay: Annotated[float, Range(0, 1)] = 0.01
+    name: Literal["adafactor", "adamw"] = "adafactor"  # the optimiser
+    tower_lr: Rate = 1e-5  # the tower's learning rate at the end of the warm-up
+    pooler_lr: Rate = 3e-4  # the pooler's
+    weight_decay: Annotated[float, Range(0, 1)] = 0.01  # of both parts, times the rate
+    # over which the rates rise evenly, before they fall by a cosine; no longer than the run
     warmup_steps: Annotated[int, Range(0, 10**9)] = 10_000
-    clip_norm: Annotated[float, Range(0, 1e6, "0 is off")] = 1.0
-    ema_decay: Annotated[float, Range(0, 0.9999999, "0 keeps no average")] = 0.9999
+    clip_norm: Annotated[float, Range(0, 1e6, "0 is off")] = 1.0  # longest gradient that is taken as it is
+    ema_decay: Annotated[float, Range(0, 0.9999999, "0 keeps no average")] = 0.9999  # of the weights' average
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """How long, how large, on what, and what is written when."""
 
-    out: Annotated[str, Names.FILE] = "out"
-    steps: Annotated[int, Range(1, 10**9)] = 300_000
+    out: Annotated[str, Names.FILE] = "out"  # the run's folder
+    steps: Annotated[int, Range(1, 10**9)] = 300_000  # of the optimiser
     # images a step, of all processes together: the recipe's, whatever the hardware
     batch_size: Annotated[int, Range(1, 10**6)] = 2048
     # images a process takes at once; the rest of its part is accumulated
     micro_batch: Annotated[int, Range(0, 10**6, "0 takes all at once")] = 0
-    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0  # of the pooler's first weights, and of all that is drawn at random
     device: str = "auto"  # the best there is; or cpu, cuda, cuda:1, mps
     parallel: Literal["ddp", "fsdp"] = "ddp"  # every process has the whole encoder, or a shard (FSDP2)
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"  # autocast of the step; fp16 on a GPU only
     gradient_checkpointing: bool = False  # of the frozen denoiser and the tower: less memory, a third slower
     compile: bool = False  # the frozen denoiser and the encoder, by torch.compile
-    tf32: bool = True
+    tf32: bool = True  # float32 products by TF32, on CUDA cards that have it
     threads: Annotated[int, Range(0, 1024, "0 leaves torch's own choice")] = 0  # of the CPU
-    log_every: Often = 50
+    log_every: Often = 50  # steps between two lines of the log
     wandb: str = ""  # a Weights & Biases project to log to as well
-    sample_every: Annotated[int, Range(0, 10**9, "0 draws no samples")] = 1000
-    sample_images: Annotated[int, Range(1, 1024)] = 6
-    save_every: Often = 1000
+    sample_every: Annotated[int, Range(0, 10**9, "0 draws no samples")] = 1000  # steps between two grids and scores
+    sample_images: Annotated[int, Range(1, 1024)] = 6  # pictures of each
+    save_every: Often = 1000  # steps between two checkpoints
     keep: Annotated[int, Range(1, 10**6)] = 2  # newest checkpoints kept
 
 
 @dataclass(frozen=True)
 class TrainConfig:
+    """A training run: what trains, on which pictures, by which loss, how, and for how long."""
+
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)

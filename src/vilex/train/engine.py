@@ -99,9 +99,11 @@ class Engine:
                 yield
 
     def autocast(self) -> AbstractContextManager[None]:
+        """In it a step computes in `run.mixed_precision`."""
         return self.accelerator.autocast() if self.precision else nullcontext()
 
     def backward(self, loss: Tensor) -> None:
+        """Gradients of a loss, scaled where fp16 needs it."""
         self.accelerator.backward(loss)
 
     def clip(self, parameters: list[nn.Parameter], limit: float) -> Tensor:
@@ -130,6 +132,7 @@ class Engine:
         return gather_object([value]) if self.world > 1 else [value]
 
     def wait(self) -> None:
+        """Until all processes are here."""
         self.accelerator.wait_for_everyone()
 
     def encoder_state(self) -> dict[str, Tensor]:
@@ -139,6 +142,7 @@ class Engine:
         return cast(dict[str, Tensor], get_model_state_dict(self.encoder, options=_WHOLE))
 
     def load_encoder_state(self, state: dict[str, Tensor]) -> None:
+        """The opposite of `encoder_state`."""
         if not self.sharded:
             self.bare.load_state_dict(state)
         else:
@@ -149,12 +153,15 @@ class Engine:
         return get_optimizer_state_dict(self.bare, self.optimizer, options=_WHOLE)
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
+        """The opposite of `optimizer_state`."""
         set_optimizer_state_dict(self.bare, self.optimizer, state, options=_WHOLE)
 
     def scaler_state(self) -> dict[str, Any]:
+        """What fp16's scaler has found out; empty without one."""
         return self._scaler.state_dict() if self._scaler else {}
 
     def load_scaler_state(self, state: dict[str, Any]) -> None:
+        """The opposite of `scaler_state`."""
         if self._scaler:
             self._scaler.load_state_dict(state)
 

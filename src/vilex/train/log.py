@@ -78,6 +78,7 @@ class Log:
         return row
 
     def picture(self, step: int, image: Image.Image) -> None:
+        """A grid, to `samples/` and all trackers."""
         path = self.out / "samples" / f"step-{step:07d}.png"
         with writing(path):
             path.parent.mkdir(exist_ok=True)
@@ -109,5 +110,6 @@ class Log:
         self.images, self.since = 0, time.perf_counter()
 
     def close(self) -> None:
+        """Let trackers write what they hold."""
         for tracker in self.trackers:
             tracker.close()

@@ -60,6 +60,7 @@ class Reporter:
         self.progress.update(self.task, completed=self.training.step)
 
     def previews(self, picture: Image.Image, scores: dict[str, float]) -> None:
+        """A grid of re-created pictures, and how close they come."""
         self.log.picture(self.training.step, picture)
         self.log.add(scores, 0)
 

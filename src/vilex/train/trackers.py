@@ -17,9 +17,14 @@ with needs("train"):
 class Tracker(Protocol):
     """A place that shows numbers and pictures by step."""
 
-    def scalars(self, step: int, values: dict[str, float]) -> None: ...
-    def picture(self, step: int, image: Image.Image) -> None: ...
-    def close(self) -> None: ...
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Numbers by name."""
+
+    def picture(self, step: int, image: Image.Image) -> None:
+        """A grid of re-created pictures."""
+
+    def close(self) -> None:
+        """Write what is held."""
 
 
 class TensorBoard:
