@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test mutants lint benchmarks gpu results
+.PHONY: setup demo test mutants lint docs docs-serve benchmarks gpu results
 
 setup: $(VENV)/.done
 
@@ -25,6 +25,13 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site into build/site; a broken link, a setting or a public name that says nothing of itself is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+docs-serve: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
 
 benchmarks: setup
 	$(BIN)/python -m benchmarks

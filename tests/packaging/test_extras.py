@@ -169,5 +169,5 @@ def test_everything_optional_is_hidden_here():
     owners = packages_distributions()
     hidden = {normal(name) for package in OPTIONAL for name in owners.get(package, [])}
     there = {normal(name) for names in owners.values() for name in names}
-    optional = {name for extra in set(EXTRAS) - {"test", "recipes"} for name in distributions(extra)}
+    optional = {name for extra in set(EXTRAS) - {"test", "recipes", "docs"} for name in distributions(extra)}
     assert optional & there <= hidden

@@ -52,10 +52,22 @@ def test_its_tests_are_found_inside_it(unpacked):
 
 def test_it_holds_what_tests_and_commands_read(unpacked):
     kept = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
-    folders = ("benchmarks", "configs", "docs", "examples", "integrations", "recipes", "src", "tests", ".ci", ".github")
+    folders = (
+        "benchmarks",
+        "configs",
+        "docs",
+        "examples",
+        "integrations",
+        "recipes",
+        "src",
+        "tests",
+        "tools",
+        ".ci",
+        ".github",
+    )
     wanted = {
         str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()
     }
     wanted = {name for name in wanted if "__pycache__" not in name and ".egg-info" not in name}
-    files = {"README.md", "LICENSE", "LICENSE-WEIGHTS", "Makefile", "constraints.txt", "pyproject.toml"}
+    files = {"README.md", "LICENSE", "LICENSE-WEIGHTS", "Makefile", "constraints.txt", "mkdocs.yml", "pyproject.toml"}
     assert wanted | files <= kept
