@@ -8,6 +8,7 @@ from typing import Annotated, cast
 import typer
 
 import vilex
+from vilex.cli.demo import app as app_command
 from vilex.cli.draw import generate, reconstruct
 from vilex.cli.encode import encode
 from vilex.cli.evaluate import app as eval_app
@@ -28,7 +29,7 @@ app = typer.Typer(
     help="Images as words.",
 )
 app.add_typer(eval_app, name="eval")
-for command in (generate, reconstruct, export, push, encode, train, info):
+for command in (generate, reconstruct, app_command, export, push, encode, train, info):
     app.command()(command)
 
 

@@ -1,0 +1,51 @@
+"""What a visitor may ask for at most. Every number is held on the server, whatever a page or a program sends."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vilex.errors import InputError
+
+STEPS = 100  # denoising steps
+SEEDS = 4  # pictures of one setting
+STRIP = 9  # pictures between two
+SWEEP = (0.0, 1.0, 2.0, 4.0, 8.0)  # weights of text-free guidance that are drawn side by side
+WEIGHT = 20.0  # of guidance
+SEED = 2**32 - 1
+WORDS = 2000  # letters of a prompt
+PICTURES = 12  # of an average
+SIDE = 1024  # pixels that pictures are enlarged to
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server as a whole takes.
+
+    Attributes:
+        waiting: jobs in the queue before others are turned away.
+        upload: bytes of one upload.
+        stored: bytes of all visitors' files together.
+        keep: seconds after which uploaded and made files are deleted.
+    """
+
+    waiting: int = 20
+    upload: int = 20 * 2**20
+    stored: int = 4 * 2**30
+    keep: float = 3600.0
+
+
+def within(value: Any, name: str, low: float, high: float, say: Callable[[str], object] = lambda line: None) -> float:
+    """A number brought to `low` to `high`; whole where `low` is.
+
+    Args:
+        name: what it is, for the error. say: gets a line if the number was out of its range.
+    Raises:
+        InputError: it is no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise InputError(f"{name}: expected a number from {low:g} to {high:g}, got {str(value)[:60]!r}")
+    kept = min(max(value, low), high)
+    if kept != value:
+        say(f"{name}: {value:g} is out of {low:g} to {high:g}; {kept:g} is taken")
+    return round(kept) if isinstance(low, int) else float(kept)

@@ -1,0 +1,191 @@
+"""The tab Mix: what lies between pictures, and their tokens as files."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vilex.app.examples import Examples, example_button
+from vilex.app.limits import PICTURES, STRIP
+from vilex.app.studio import Drawn, OnStep, Part, Shown, Studio, Upload, in_one_line, owner_of
+from vilex.app.uploads import TOKENS, read_tokens
+from vilex.app.widgets import (
+    DEVICE,
+    Results,
+    Settings,
+    buttons,
+    file_box,
+    parse_weights,
+    picture_box,
+    slider,
+    wire,
+    wire_stop,
+)
+from vilex.errors import InputError
+from vilex.extras import needs
+from vilex.guidance import Guidance
+from vilex.tokens import average, slerp
+
+with needs("app"):
+    import gradio as gr
+
+
+def mix_tab(studio: Studio, examples: Examples) -> None:
+    """Lay the tab out."""
+    most = studio.lexicon.num_tokens
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            with gr.Row():
+                first, second = picture_box("First", 160, min_width=120), picture_box("Second", 160, min_width=120)
+            sample = example_button(examples, "e.g. dog and cat", ["dog", "cat"], [first, second], False)
+            more = file_box(f"More pictures, or tokens saved before ({TOKENS})", ["image", TOKENS], height=150)
+            with gr.Row():
+                tokens = slider(1, most, most, "Tokens")
+                between = slider(2, STRIP, 5, "Pictures")
+            weights = gr.Textbox(label="Weights of the average", placeholder="1, 1, ... in the order given")
+            settings = Settings(studio, seeds=False)
+            draw, stop = buttons("Mix")
+            with gr.Row():
+                mean = gr.Button("Average of all", min_width=120)
+                save = gr.Button("Save tokens", min_width=120)
+            saved = gr.File(label="Saved tokens", visible=False, interactive=False)
+        with gr.Column(scale=2, min_width=300):
+            results = Results(studio, 5, "Choose two pictures; Mix draws what lies between them.")
+    given = [first, second, more]
+    how = [tokens, settings.cfg, settings.steps, settings.scale, settings.seed]
+    jobs = [
+        wire(studio, draw, _strip(studio), [*given, between, *how], results.outputs, "mix",
+             "From a first picture to a second one, token by token on the sphere."),
+        wire(studio, mean, _average(studio), [*given, weights, *how], results.outputs, "average",
+             "The weighted mean of all pictures' tokens."),
+    ]  # fmt: skip
+    wire_stop(studio, stop, results.status, [*jobs, sample], public=False)
+    save.click(
+        _save(studio), [*given, tokens], saved, api_name="save_tokens", show_progress="minimal",
+        api_description="The pictures' tokens as a file.", **DEVICE,
+    ).success(lambda: gr.update(visible=True), None, saved, queue=False, api_visibility="private")  # fmt: skip
+
+
+def codes(
+    studio: Studio, first: Upload | None, second: Upload | None, more: Sequence[Upload]
+) -> dict[str, tuple[Tensor, Upload]]:
+    """The tokens of everything that was given, [n, d] by name, in the order it was given.
+
+    Raises:
+        InputError: a file is neither a picture nor tokens of this model's width, or there are too many.
+    """
+    found: dict[str, tuple[Tensor, Upload]] = {}
+    for upload in [one for one in (first, second, *more) if one is not None]:
+        if upload.name.endswith(TOKENS):
+            given = read_tokens(upload.content, upload.name).tokens
+        else:
+            given = {upload.name.rpartition(".")[0] or upload.name: studio.lexicon.encode([upload.picture()])[0]}
+        for name, tokens in given.items():
+            if tokens.ndim != 2 or tokens.shape[1] != studio.lexicon.t2i.width or not len(tokens):
+                raise InputError(
+                    f"{upload.name}: expected tokens of width {studio.lexicon.t2i.width}, another model's are here"
+                )
+            if not torch.isfinite(tokens).all():
+                raise InputError(f"{upload.name}: holds values that are no finite numbers")
+            found[_free(name, found)] = tokens.to(studio.lexicon.t2i.device, torch.float32), upload
+    if len(found) > PICTURES:
+        raise InputError(f"{len(found)} pictures; at most {PICTURES}")
+    return found
+
+
+def _free(name: str, taken: dict[str, Any]) -> str:
+    return next(one for one in (name, *(f"{name}~{i}" for i in range(2, 1000))) if one not in taken)
+
+
+def _strip(studio: Studio) -> Any:
+    def mix(
+        first: Upload | None, second: Upload | None, more: list[Upload], between: int, tokens: int, cfg: float,
+        steps: int, scale: int, seed: int, request: gr.Request,
+        progress: Any = gr.Progress(),  # noqa: B008 (gradio finds it here)
+    ) -> Iterator[tuple[Shown, str]]:  # fmt: skip
+        """A strip from one picture to another."""
+        with in_one_line(request):
+            if sum(one is not None for one in (first, second, *more)) < 1:
+                raise InputError("no pictures; give two, or a file with the tokens of two")
+
+            def drawn(on_step: OnStep) -> list[Drawn]:
+                found = codes(studio, first, second, more)
+                if len(found) < 2:
+                    raise InputError("one picture; give a second one")
+                (name_a, (a, of_a)), (name_b, (b, of_b)) = list(found.items())[:2]
+                shares = [i / (between - 1) for i in range(between)]
+                mixed = {f"mix{i}": slerp(a[:tokens], b[:tokens], share) for i, share in enumerate(shares)}
+                pictures = studio.lexicon.generate(
+                    [f"<{name}>" for name in mixed], mixed, seed=[seed] * between, steps=steps,
+                    guidance=Guidance(cfg), on_step=on_step,
+                )  # fmt: skip
+                settings = {
+                    "command": "mix", "images": {name_a: of_a.name, name_b: of_b.name},
+                    "image_sha256": {name_a: of_a.sha256, name_b: of_b.sha256}, "tokens": tokens, "cfg": cfg,
+                    "steps": steps, "scheduler": "dpm++", "size": scale, "seed": seed,
+                }  # fmt: skip
+                return [
+                    Drawn(
+                        one,
+                        f"{share:.0%} of the second",
+                        f"mix-{round(100 * share):03d}.png",
+                        {**settings, "slerp": share},
+                    )
+                    for one, share in zip(pictures, shares, strict=True)
+                ]
+
+            yield from studio.draw([Part("between", drawn)], scale, request, progress)
+
+    return mix
+
+
+def _average(studio: Studio) -> Any:
+    def mean(
+        first: Upload | None, second: Upload | None, more: list[Upload], weights: str, tokens: int, cfg: float,
+        steps: int, scale: int, seed: int, request: gr.Request,
+        progress: Any = gr.Progress(),  # noqa: B008 (gradio finds it here)
+    ) -> Iterator[tuple[Shown, str]]:  # fmt: skip
+        """The average of pictures."""
+        with in_one_line(request):
+
+            def drawn(on_step: OnStep) -> list[Drawn]:
+                found = codes(studio, first, second, more)
+                if not found:
+                    raise InputError("no pictures; give two or more, or a file with their tokens")
+                shares = parse_weights(weights, len(found))
+                mixed = average([code[:tokens] for code, _ in found.values()], shares)
+                picture = studio.lexicon.generate(
+                    "<mean>", {"mean": mixed}, seed=seed, steps=steps, guidance=Guidance(cfg), on_step=on_step
+                )[0]
+                settings = {
+                    "command": "average", "images": {name: upload.name for name, (_, upload) in found.items()},
+                    "image_sha256": {name: upload.sha256 for name, (_, upload) in found.items()},
+                    "weights": dict(zip(found, shares, strict=True)), "tokens": tokens, "cfg": cfg, "steps": steps,
+                    "scheduler": "dpm++", "size": scale, "seed": seed,
+                }  # fmt: skip
+                return [Drawn(picture, f"average of {len(found)}", "average.png", settings)]
+
+            yield from studio.draw([Part("average", drawn)], scale, request, progress)
+
+    return mean
+
+
+def _save(studio: Studio) -> Any:
+    def save(first: Upload | None, second: Upload | None, more: list[Upload], tokens: int, request: gr.Request) -> str:
+        """Tokens as a file."""
+        with in_one_line(request), studio.desk.device:
+            found = codes(studio, first, second, more)
+            if not found:
+                raise InputError("no pictures; their tokens are what is saved")
+            about = {
+                name: {"file": upload.name, "sha256": upload.sha256, "model": studio.about.get("model")}
+                for name, (_, upload) in found.items()
+            }
+            return str(
+                studio.files.put_tokens(
+                    {name: code[:tokens] for name, (code, _) in found.items()}, about, owner_of(request)
+                )
+            )
+
+    return save

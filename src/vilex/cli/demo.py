@@ -1,0 +1,69 @@
+"""`vilex app`: the browser demo."""
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vilex.cli.options import Base, Device, Dtype, Model, Offload, Quiet, load_lexicon, models_of
+from vilex.errors import InputError
+
+PASSWORD = "VILEX_APP_PASSWORD"
+
+
+def app(
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for every machine of the network.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 7860,
+    auth: Annotated[
+        str | None, typer.Option(metavar="USER", help=f"Ask for a login; the password from ${PASSWORD}, or a prompt.")
+    ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Also under a public address, through a tunnel of Gradio's.")
+    ] = (False),
+    keep: Annotated[float, typer.Option(min=0.1, max=100_000, help="Minutes that visitors' files are kept.")] = 60,
+    queue: Annotated[int, typer.Option(min=1, max=1000, help="Jobs that may wait before others are turned away.")] = 20,
+    model: Model = "nano",
+    t2i: Base = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    offload: Offload = None,
+    quiet: Quiet = False,
+) -> None:
+    """A page to try it in: re-create, compose, mix, explore."""
+    from vilex.extras import needs
+
+    with needs("app"):
+        import gradio  # noqa: F401 (before the model is loaded)
+    from vilex.app.limits import Limits
+    from vilex.app.server import served
+    from vilex.app.studio import Studio
+
+    login = None if auth is None else (auth, _password())
+    lexicon = load_lexicon(model, t2i, device, quiet, dtype, offload)
+    about = _without_paths(models_of(lexicon, model, t2i, device, dtype, offload))
+    studio = Studio(lexicon, about, Limits(waiting=queue, keep=60 * keep))
+    with served(studio, host, port or None, login, share) as address, suppress(KeyboardInterrupt):
+        if not quiet:
+            print(f"vilex app: {address}  (Ctrl-C ends it)", flush=True)
+        threading.Event().wait()
+
+
+def _password() -> str:
+    """From the environment, or asked for."""
+    password = os.environ.get(PASSWORD) or typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    if len(password) < 8:
+        raise InputError(f"{PASSWORD}: expected a password of at least 8 letters")
+    return password
+
+
+def _without_paths(about: dict[str, Any]) -> dict[str, Any]:
+    """What visitors may know of the models: names, not where they lie on this machine."""
+    return {
+        key: Path(value).name if key in ("model", "base") and isinstance(value, str) and Path(value).exists() else value
+        for key, value in about.items()
+    }
