@@ -63,7 +63,7 @@ def compose_tab(studio: Studio, examples: Examples) -> None:
             )  # fmt: skip
             with gr.Row():
                 tfg = slider(0.0, WEIGHT, 4.0, "TFG", 0.5, "Words against the pictures alone; 0 leaves the words out.")
-                negative = gr.Textbox(label="Steer away from", placeholder="words, or <name>")
+                negative = gr.Textbox("", label="Steer away from", placeholder="words, or <name>")
             draw, stop = buttons("Compose")
             sweep = gr.Button(f"Sweep TFG: {', '.join(f'{weight:g}' for weight in SWEEP)}")
             results = Results(studio, len(SWEEP), "Put a picture in, write a sentence, then Compose.")
@@ -72,9 +72,9 @@ def compose_tab(studio: Studio, examples: Examples) -> None:
         start, mask, strength, *boxes,
     ]  # fmt: skip
     jobs = [
-        wire(studio, draw, _compose(studio, None), inputs, results.outputs, "compose", "Pictures among words."),
+        wire(draw, _compose(studio, None), inputs, results.outputs, "compose", "Pictures among words."),
         wire(
-            studio, sweep, _compose(studio, SWEEP), inputs, results.outputs, "sweep",
+            sweep, _compose(studio, SWEEP), inputs, results.outputs, "sweep",
             f"The same at text-free guidance of {', '.join(f'{weight:g}' for weight in SWEEP)}.",
         ),
     ]  # fmt: skip
@@ -110,10 +110,10 @@ def named(*fields: Any) -> list[Named]:
 def _check(studio: Studio) -> Any:
     def check(
         sentence: str,
-        picture_1: Upload | None, name_1: str, tokens_1: int, weight_1: float,
-        picture_2: Upload | None, name_2: str, tokens_2: int, weight_2: float,
-        picture_3: Upload | None, name_3: str, tokens_3: int, weight_3: float,
-        picture_4: Upload | None, name_4: str, tokens_4: int, weight_4: float,
+        picture_1: Upload | None = None, name_1: str = "one", tokens_1: int = 4, weight_1: float = 1.0,
+        picture_2: Upload | None = None, name_2: str = "two", tokens_2: int = 4, weight_2: float = 1.0,
+        picture_3: Upload | None = None, name_3: str = "three", tokens_3: int = 4, weight_3: float = 1.0,
+        picture_4: Upload | None = None, name_4: str = "four", tokens_4: int = 4, weight_4: float = 1.0,
     ) -> str:  # fmt: skip
         """What a sentence lacks, before anything is drawn."""
         given = named(
@@ -128,13 +128,14 @@ def _check(studio: Studio) -> Any:
 
 def _compose(studio: Studio, sweep: Sequence[float] | None) -> Any:
     def compose(
-        sentence: str, negative: str, cfg: float, tfg: float, steps: int, scale: int, seed: int, seeds: int,
-        start: Upload | None, mask: str | None, strength: float,
-        picture_1: Upload | None, name_1: str, tokens_1: int, weight_1: float,
-        picture_2: Upload | None, name_2: str, tokens_2: int, weight_2: float,
-        picture_3: Upload | None, name_3: str, tokens_3: int, weight_3: float,
-        picture_4: Upload | None, name_4: str, tokens_4: int, weight_4: float,
-        request: gr.Request, progress: Any = gr.Progress(),  # noqa: B008 (gradio finds it here)
+        request: gr.Request, sentence: str, negative: str, cfg: float, tfg: float, steps: int, scale: int,
+        seed: int, seeds: int,
+        start: Upload | None = None, mask: str | None = None, strength: float = 0.8,
+        picture_1: Upload | None = None, name_1: str = "one", tokens_1: int = 4, weight_1: float = 1.0,
+        picture_2: Upload | None = None, name_2: str = "two", tokens_2: int = 4, weight_2: float = 1.0,
+        picture_3: Upload | None = None, name_3: str = "three", tokens_3: int = 4, weight_3: float = 1.0,
+        picture_4: Upload | None = None, name_4: str = "four", tokens_4: int = 4, weight_4: float = 1.0,
+        progress: Any = gr.Progress(),  # noqa: B008 (gradio finds it here)
     ) -> Iterator[tuple[Shown, str]]:  # fmt: skip
         """Draw a sentence with pictures in it."""
         given = named(

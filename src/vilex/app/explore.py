@@ -34,7 +34,7 @@ def explore_tab(studio: Studio, examples: Examples) -> None:
             tokens = slider(1, most, min(8, most), "Tokens", info="The first so many of the picture's.")
             left_out = slider(0, most, 0, "Leave out", info=f"This one token; 0: each of {MOST} in turn.")
             settings = Settings(studio, seeds=False)
-            draw, stop = buttons("Leave one out")
+            draw, stop = buttons("Leave out")
             words = gr.Button("Nearest words")
         with gr.Column(scale=2, min_width=300):
             results = Results(studio, 4, "Choose a picture; its tokens are left out one by one.")
@@ -44,7 +44,7 @@ def explore_tab(studio: Studio, examples: Examples) -> None:
             )  # fmt: skip
     inputs = [picture, tokens, left_out, settings.cfg, settings.steps, settings.scale, settings.seed]
     job = wire(
-        studio, draw, _leave_out(studio), inputs, results.outputs, "leave_one_out",
+        draw, _leave_out(studio), inputs, results.outputs, "leave_one_out",
         "The picture of the first `tokens` tokens, and without one of them.",
     )  # fmt: skip
     wire_stop(studio, stop, results.status, [job, sample], public=False)

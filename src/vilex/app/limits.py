@@ -1,7 +1,6 @@
 """What a visitor may ask for at most. Every number is held on the server, whatever a page or a program sends."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,17 +34,35 @@ class Limits:
     keep: float = 3600.0
 
 
-def within(value: Any, name: str, low: float, high: float, say: Callable[[str], object] = lambda line: None) -> float:
-    """A number brought to `low` to `high`; whole where `low` is.
+class Brought:
+    """A number that was out of its range, and is not any more; `line` says so."""
+
+    line = ""
+
+
+class BroughtWhole(int, Brought):
+    """A whole one."""
+
+
+class BroughtReal(float, Brought):
+    """Any other."""
+
+
+def within(value: Any, name: str, low: float, high: float) -> float:
+    """A number brought to `low` to `high` (`Brought`, if it was not there); whole where `low` is.
 
     Args:
-        name: what it is, for the error. say: gets a line if the number was out of its range.
+        name: what it is, for the line.
     Raises:
         InputError: it is no number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise InputError(f"{name}: expected a number from {low:g} to {high:g}, got {str(value)[:60]!r}")
     kept = min(max(value, low), high)
-    if kept != value:
-        say(f"{name}: {value:g} is out of {low:g} to {high:g}; {kept:g} is taken")
-    return round(kept) if isinstance(low, int) else float(kept)
+    if isinstance(low, int):
+        kept = round(kept)
+    if low <= value <= high:
+        return kept
+    brought = BroughtWhole(kept) if isinstance(low, int) else BroughtReal(kept)
+    brought.line = f"{name}: {value:g} is out of {low:g} to {high:g}, {kept:g} is taken."
+    return brought

@@ -1,6 +1,6 @@
 """The tab Mix: what lies between pictures, and their tokens as files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -39,44 +39,41 @@ def mix_tab(studio: Studio, examples: Examples) -> None:
             with gr.Row():
                 first, second = picture_box("First", 160, min_width=120), picture_box("Second", 160, min_width=120)
             sample = example_button(examples, "e.g. dog and cat", ["dog", "cat"], [first, second], False)
-            more = file_box(f"More pictures, or tokens saved before ({TOKENS})", ["image", TOKENS], height=150)
+            more = file_box("More pictures, or saved tokens", ["image", TOKENS], height=150)
             with gr.Row():
                 tokens = slider(1, most, most, "Tokens")
                 between = slider(2, STRIP, 5, "Pictures")
-            weights = gr.Textbox(label="Weights of the average", placeholder="1, 1, ... in the order given")
+            weights = gr.Textbox("", label="Weights of the average", placeholder="1, 1, ... in the order given")
             settings = Settings(studio, seeds=False)
             draw, stop = buttons("Mix")
             with gr.Row():
-                mean = gr.Button("Average of all", min_width=120)
+                mean = gr.Button("Average", min_width=120)
                 save = gr.Button("Save tokens", min_width=120)
             saved = gr.File(label="Saved tokens", visible=False, interactive=False)
         with gr.Column(scale=2, min_width=300):
             results = Results(studio, 5, "Choose two pictures; Mix draws what lies between them.")
-    given = [first, second, more]
     how = [tokens, settings.cfg, settings.steps, settings.scale, settings.seed]
     jobs = [
-        wire(studio, draw, _strip(studio), [*given, between, *how], results.outputs, "mix",
+        wire(draw, _strip(studio), [first, second, between, *how, more], results.outputs, "mix",
              "From a first picture to a second one, token by token on the sphere."),
-        wire(studio, mean, _average(studio), [*given, weights, *how], results.outputs, "average",
+        wire(mean, _average(studio), [first, second, weights, *how, more], results.outputs, "average",
              "The weighted mean of all pictures' tokens."),
     ]  # fmt: skip
     wire_stop(studio, stop, results.status, [*jobs, sample], public=False)
     save.click(
-        _save(studio), [*given, tokens], saved, api_name="save_tokens", show_progress="minimal",
+        _save(studio), [first, second, tokens, more], saved, api_name="save_tokens", show_progress="minimal",
         api_description="The pictures' tokens as a file.", **DEVICE,
     ).success(lambda: gr.update(visible=True), None, saved, queue=False, api_visibility="private")  # fmt: skip
 
 
-def codes(
-    studio: Studio, first: Upload | None, second: Upload | None, more: Sequence[Upload]
-) -> dict[str, tuple[Tensor, Upload]]:
+def codes(studio: Studio, *uploads: Upload | None) -> dict[str, tuple[Tensor, Upload]]:
     """The tokens of everything that was given, [n, d] by name, in the order it was given.
 
     Raises:
         InputError: a file is neither a picture nor tokens of this model's width, or there are too many.
     """
     found: dict[str, tuple[Tensor, Upload]] = {}
-    for upload in [one for one in (first, second, *more) if one is not None]:
+    for upload in [one for one in uploads if one is not None]:
         if upload.name.endswith(TOKENS):
             given = read_tokens(upload.content, upload.name).tokens
         else:
@@ -100,19 +97,17 @@ def _free(name: str, taken: dict[str, Any]) -> str:
 
 def _strip(studio: Studio) -> Any:
     def mix(
-        first: Upload | None, second: Upload | None, more: list[Upload], between: int, tokens: int, cfg: float,
-        steps: int, scale: int, seed: int, request: gr.Request,
+        request: gr.Request, first: Upload | None, second: Upload | None, between: int, tokens: int, cfg: float,
+        steps: int, scale: int, seed: int, more: list[Upload] | None = None,
         progress: Any = gr.Progress(),  # noqa: B008 (gradio finds it here)
     ) -> Iterator[tuple[Shown, str]]:  # fmt: skip
         """A strip from one picture to another."""
         with in_one_line(request):
-            if sum(one is not None for one in (first, second, *more)) < 1:
-                raise InputError("no pictures; give two, or a file with the tokens of two")
 
             def drawn(on_step: OnStep) -> list[Drawn]:
-                found = codes(studio, first, second, more)
+                found = codes(studio, first, second, *(more or []))
                 if len(found) < 2:
-                    raise InputError("one picture; give a second one")
+                    raise InputError("fewer than two pictures; give two, or a file with the tokens of two")
                 (name_a, (a, of_a)), (name_b, (b, of_b)) = list(found.items())[:2]
                 shares = [i / (between - 1) for i in range(between)]
                 mixed = {f"mix{i}": slerp(a[:tokens], b[:tokens], share) for i, share in enumerate(shares)}
@@ -142,15 +137,15 @@ def _strip(studio: Studio) -> Any:
 
 def _average(studio: Studio) -> Any:
     def mean(
-        first: Upload | None, second: Upload | None, more: list[Upload], weights: str, tokens: int, cfg: float,
-        steps: int, scale: int, seed: int, request: gr.Request,
+        request: gr.Request, first: Upload | None, second: Upload | None, weights: str, tokens: int, cfg: float,
+        steps: int, scale: int, seed: int, more: list[Upload] | None = None,
         progress: Any = gr.Progress(),  # noqa: B008 (gradio finds it here)
     ) -> Iterator[tuple[Shown, str]]:  # fmt: skip
         """The average of pictures."""
         with in_one_line(request):
 
             def drawn(on_step: OnStep) -> list[Drawn]:
-                found = codes(studio, first, second, more)
+                found = codes(studio, first, second, *(more or []))
                 if not found:
                     raise InputError("no pictures; give two or more, or a file with their tokens")
                 shares = parse_weights(weights, len(found))
@@ -172,10 +167,16 @@ def _average(studio: Studio) -> Any:
 
 
 def _save(studio: Studio) -> Any:
-    def save(first: Upload | None, second: Upload | None, more: list[Upload], tokens: int, request: gr.Request) -> str:
+    def save(
+        request: gr.Request,
+        first: Upload | None,
+        second: Upload | None,
+        tokens: int,
+        more: list[Upload] | None = None,
+    ) -> str:
         """Tokens as a file."""
         with in_one_line(request), studio.desk.device:
-            found = codes(studio, first, second, more)
+            found = codes(studio, first, second, *(more or []))
             if not found:
                 raise InputError("no pictures; their tokens are what is saved")
             about = {

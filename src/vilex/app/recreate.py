@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from vilex.app.examples import SENTENCES, Examples, example_button
-from vilex.app.studio import SOURCE, Drawn, OnStep, Part, Studio, Upload, in_one_line
+from vilex.app.studio import SOURCE, Drawn, OnStep, Part, Shown, Studio, Upload, in_one_line
 from vilex.app.widgets import Results, Settings, buttons, picture_box, slider, wire, wire_stop
 from vilex.errors import InputError
 from vilex.extras import needs
@@ -36,8 +36,12 @@ def recreate_tab(studio: Studio, examples: Examples) -> None:
             results = Results(studio, 5, "Choose a picture, then Re-create.")
     inputs = [picture, extra, settings.seeds, settings.cfg, settings.steps, settings.scale, settings.seed]
     job = wire(
-        studio, draw, _recreate(studio), inputs, results.outputs, "recreate",
+        draw, _recreate(studio), inputs, results.outputs, "recreate",
         "A picture from 1, 4, 16, all and `extra` of its tokens, from several seeds.",
+    )  # fmt: skip
+    extra.change(
+        lambda extra: gr.Gallery(columns=1 + len(counts_of(most, extra))), extra, results.gallery, queue=False,
+        show_progress="hidden", api_visibility="private",
     )  # fmt: skip
     wire_stop(studio, stop, results.status, [job, *drawn], public=True)
 
@@ -58,7 +62,7 @@ def _recreate(studio: Studio) -> Any:
         seed: int,
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008 (gradio finds it here)
-    ) -> Iterator[tuple[Any, str]]:
+    ) -> Iterator[tuple[Shown, str]]:
         """Re-create a picture from its tokens alone."""
         with in_one_line(request):
             if picture is None:
@@ -90,7 +94,6 @@ def _recreate(studio: Studio) -> Any:
                 return Part(f"seed {of}", drawn)
 
             rows = [row(seed + k) for k in range(seeds)]
-            for shown, said in studio.draw(rows, scale, request, progress):
-                yield gr.Gallery(shown, columns=1 + len(counts)), said
+            yield from studio.draw(rows, scale, request, progress)
 
     return recreate

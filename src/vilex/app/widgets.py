@@ -1,13 +1,14 @@
 """The pieces that tabs are made of."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from vilex.app.limits import SEED, SEEDS, STEPS, WEIGHT, within
+from vilex.app.limits import SEED, SEEDS, STEPS, WEIGHT, Brought, within
 from vilex.app.studio import Studio, Upload, owner_of, short
 from vilex.errors import InputError
 from vilex.extras import needs
@@ -21,7 +22,7 @@ EXAMPLE = {"path": "cat.png", "meta": {"_type": "gradio.FileData"}}  # what stan
 
 
 def slider(low: float, high: float, value: float, label: str, step: float = 1, info: str | None = None) -> gr.Slider:
-    """A number from `low` to `high`; what is out of it is brought back, and the visitor told."""
+    """A number from `low` to `high`; what is out of it is brought back."""
     made = gr.Slider(low, high, value, label=label, step=step, info=info)
     made.preprocess = lambda payload: _held(payload, label, low, high)
     return made
@@ -36,7 +37,7 @@ def seed_box() -> gr.Number:
 
 def _held(payload: Any, label: str, low: float, high: float) -> float:
     try:
-        return within(payload, label, low, high, lambda line: gr.Warning(line, title="Brought into range"))
+        return within(payload, label, low, high)
     except InputError as error:
         raise gr.Error(str(error), print_exception=False, title="Not drawn") from None
 
@@ -85,7 +86,14 @@ class Results:
 
     def __init__(self, studio: Studio, columns: int, empty: str):
         self.status = gr.Textbox(
-            empty, show_label=False, container=False, interactive=False, lines=1, max_lines=3, elem_classes="said"
+            empty,
+            show_label=False,
+            container=False,
+            interactive=False,
+            lines=1,
+            max_lines=3,
+            elem_classes="said",
+            label="status",
         )
         self.gallery = gr.Gallery(
             label="Pictures", show_label=False, columns=columns, object_fit="contain", height="auto",
@@ -124,7 +132,6 @@ def buttons(draw: str) -> tuple[gr.Button, gr.Button]:
 
 
 def wire(
-    studio: Studio,
     trigger: Any,
     function: Callable[..., Any],
     inputs: Sequence[Any],
@@ -134,9 +141,21 @@ def wire(
 ) -> Any:
     """Let a button draw, on the one device, under a name that programs call it by."""
     return trigger.click(
-        function, list(inputs), list(outputs), api_name=name, api_description=description, show_progress="full",
-        show_progress_on=[outputs[0]], **DEVICE,
+        _telling(function), list(inputs), list(outputs), api_name=name, api_description=description,
+        show_progress="full", show_progress_on=[outputs[0]], **DEVICE,
     )  # fmt: skip
+
+
+def _telling(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A job that says beside everything else which numbers were brought into their range."""
+
+    @wraps(function)
+    def told(*given: Any) -> Iterator[tuple[Any, str]]:
+        lines = [one.line for one in given if isinstance(one, Brought)]
+        for shown, said in function(*given):
+            yield shown, " ".join([said, *lines])
+
+    return told
 
 
 def wire_stop(studio: Studio, button: gr.Button, status: Any, jobs: Sequence[Any], public: bool) -> None:
