@@ -1,3 +1,8 @@
+import random
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +17,7 @@ from vilex.lexicon import VisualLexicon
 from vilex.prompt import PromptWarning
 from vilex.sample import make_scheduler
 from vilex.t2i import load_t2i
+from vilex.tokens import TokenWarning, save_tokens
 
 PROMPT = "a photo of the cat in snow"
 BY_NAME = {"dpm++": DPMSolver, "ddim": DDIMScheduler, "euler": EulerDiscreteScheduler}
@@ -121,15 +127,15 @@ def test_a_picture_does_not_depend_on_its_batch(lexicon, pictures):
 
 
 def test_latents_do_not_depend_on_their_batch(lexicon, pictures):
-    from vilex.guidance import PLAIN
-    from vilex.prompt import parse
+    from vilex.guidance import PLAIN, Mixture
+    from vilex.prompt import Prompt, parse
     from vilex.sample import make_scheduler, sample
 
     prompts = [parse("<x:16>"), parse("cat in snow")]
     tokens = {"x": lexicon.encode(pictures[:1])[0]}
 
     def draw(chosen, seeds):
-        mixture = lexicon.mixture([Guidance(3).branches(one) for one in chosen], chosen, tokens)
+        mixture = Mixture.read(lexicon.t2i, [Guidance(3).branches(one) for one in chosen], chosen, tokens, Prompt(()))
         scheduler = make_scheduler("dpm++", lexicon.t2i.scheduler_config)
         return sample(lexicon.t2i, scheduler, mixture, mixture, PLAIN.acts, seeds, 6)
 
@@ -159,7 +165,7 @@ def test_generation_changes_no_byte(sd_folder, model_folder, pictures):
 def test_bad_requests_are_one_line(lexicon, pictures):
     cases = [
         (("<x>", {}), {}, "<x> has no image"),
-        (("cat",), {"steps": 0}, "at least 1 step"),
+        (("cat",), {"steps": 0}, "steps: expected a whole number from 1 to 1000"),
         (("cat",), {"scheduler": "magic"}, "use one of dpm"),
         (("<x>", {"x": torch.zeros(3, 5)}), {}, r"expected tokens \[n, 32\]"),
         (("cat",), {"num_images": 2, "seed": [1]}, "expected 2 seeds"),
@@ -205,3 +211,165 @@ def test_names_are_matched_and_what_no_prompt_uses_is_said(lexicon, pictures):
         lexicon.generate("<cat:2>", {"cat": pictures[0]}, weights={"dog": 0.5}, steps=2)
     with pytest.raises(InputError, match="<dog> has no image"):
         lexicon.generate("a cat", {"cat": pictures[0]}, negative="<dog>", steps=2)
+
+
+def test_pictures_of_every_form_and_tokens_of_every_shape(lexicon, pictures, tmp_path):
+    pictures[0].save(tmp_path / "cat.png")
+    tokens = lexicon.encode(tmp_path / "cat.png")
+    assert tokens.shape == (1, 75, 32) and not tokens.is_inference()
+    forms = [pictures[0], np.asarray(pictures[0]), (tmp_path / "cat.png").read_bytes(), str(tmp_path / "cat.png")]
+    assert all(
+        torch.equal(lexicon.encode(form), tokens) for form in [*forms, forms[1:2], tmp_path, f"{tmp_path}/*.png"]
+    )
+    expected = lexicon.generate("a <x:4>", {"x": tmp_path / "cat.png"}, steps=2)
+    for form in [*forms, tokens[0], tokens[:, :4], tokens.half().float()]:
+        drawn = lexicon.generate("a <x:4>", {"x": form}, steps=2)
+        assert np.abs(pixels(drawn) - pixels(expected)).max() <= 1
+    with pytest.raises(InputError, match=r"image 0: expected a path, .* got a tensor"):
+        lexicon.encode([tokens[0]])
+
+
+def test_reconstruct_takes_one_or_several_and_tokens_of_any_length(lexicon, pictures, tmp_path):
+    tokens = lexicon.encode(pictures[:2])
+    save_tokens(tmp_path / "t.safetensors", {"a": tokens[0], "b": tokens[1, :16]}, {})
+    settings = {"steps": 2, "guidance": Guidance()}
+    both = lexicon.reconstruct(tokens, **settings)
+    assert np.array_equal(pixels(both), pixels(lexicon.reconstruct(pictures[:2], **settings)))
+    assert np.array_equal(pixels(both[:1]), pixels(lexicon.reconstruct(pictures[0], **settings)))
+    assert np.array_equal(pixels(both[:1]), pixels(lexicon.reconstruct(tokens[0], **settings)))
+    kept = lexicon.reconstruct(tmp_path / "t.safetensors", **settings)
+    short = lexicon.reconstruct(tokens[1], 16, **settings)
+    assert np.array_equal(pixels(kept), pixels([both[0], short[0]]))
+    again = lexicon.reconstruct([pictures[0], f"{tmp_path}/t.safetensors#b"], **settings)
+    assert np.array_equal(pixels(again), pixels([both[0], short[0]]))
+    with pytest.raises(InputError, match="<image1> has 16 tokens, got a budget of 20"):
+        lexicon.reconstruct(tmp_path / "t.safetensors", 20)
+
+
+def test_a_token_file_of_another_encoder_is_refused_and_one_of_none_said(lexicon, pictures, tmp_path):
+    lexicon.encoder_sha256, tokens = "ab" * 32, lexicon.encode(pictures[0])[0]
+    for name, made_by in {"own": "ab" * 32, "other": "cd" * 32, "none": None}.items():
+        provenance = {} if made_by is None else {name: {"encoder_sha256": made_by}}
+        save_tokens(tmp_path / f"{name}.safetensors", {name: tokens}, provenance)
+    expected = lexicon.generate("<x:4>", {"x": tokens}, steps=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TokenWarning)
+        own = lexicon.generate("<x:4>", {"x": tmp_path / "own.safetensors"}, steps=1)
+    assert np.array_equal(pixels(own), pixels(expected))
+    with pytest.raises(
+        InputError, match=r"other.safetensors#other: tokens of another encoder \(cdcdcdcdcdcd, not abab"
+    ):
+        lexicon.generate("<x:4>", {"x": tmp_path / "other.safetensors"})
+    with pytest.raises(InputError, match="tokens of another encoder"):
+        lexicon.reconstruct([tmp_path / "other.safetensors"])
+    with pytest.warns(TokenWarning, match="none.safetensors#none: says not which encoder"):
+        lexicon.generate("<x:4>", {"x": f"{tmp_path}/none.safetensors#none"}, steps=1)
+
+
+BAD_NUMBERS = [
+    ({"steps": 2.5}, "steps: expected a whole number"),
+    ({"steps": True}, "steps: expected a whole number"),
+    ({"steps": 10**6}, "steps: expected a whole number from 1 to 1000"),
+    ({"num_images": 0}, "num_images: expected a whole number from 1"),
+    ({"batch_size": 0}, "batch_size: expected a whole number from 1"),
+    ({"num_tokens": 0}, "num_tokens: expected a whole number from 1 to 75"),
+    ({"num_tokens": 76}, "num_tokens: expected a whole number from 1 to 75"),
+    ({"num_tokens": 4.0}, "num_tokens: expected a whole number"),
+    ({"seed": 2**70}, "seed: expected a whole number"),
+    ({"seed": 0.5}, "seed: expected a whole number"),
+    ({"seed": []}, "seed: expected at least one"),
+    ({"seed": [1, 2, 3]}, "expected 1 seeds, or 1 for one a picture, got 3"),
+    ({"weights": {"x": float("nan")}}, "weights: x: expected a number from -1000"),
+    ({"weights": {"x": float("inf")}}, "weights: x: expected a number"),
+    ({"weights": {"x": "1"}}, "weights: x: expected a number"),
+    ({"negative": "<y>", "weights": {"y": 0.5}}, "weights: no prompt has a slot <y>"),
+    ({"negative": ["red"]}, "prompt: expected a text"),
+    ({"strength": 0.5}, "give start"),
+    ({"start": np.zeros((8, 8, 3), np.uint8), "strength": float("nan")}, "strength: expected a number from 0 to 1"),
+    ({"start": np.zeros((8, 8, 3), np.uint8), "strength": 1.5}, "strength: expected a number from 0 to 1"),
+    ({"start": 3}, "start: expected a path, bytes"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD_NUMBERS)
+def test_numbers_are_checked_before_anything_is_drawn(lexicon, pictures, settings, message):
+    def draws(*_):
+        raise AssertionError("something was drawn")
+
+    lexicon.t2i.predict = draws
+    with pytest.raises(InputError, match=message):
+        lexicon.generate("<x>", {"x": pictures[0], "y": pictures[1]}, **settings)
+
+
+def test_numbers_of_other_kinds_are_numbers(lexicon, pictures):
+    plain = lexicon.generate("<x:4>", {"x": pictures[0]}, steps=2, seed=[7, 8], num_images=2, weights={"x": 0.5})
+    other = lexicon.generate(
+        "<x>", {"x": pictures[0]}, steps=np.int64(2), seed=np.uint8(7), num_images=torch.tensor(2),
+        num_tokens=np.int32(4), weights={"x": np.float32(0.5)}, guidance=Guidance(np.float64(3)),
+    )  # fmt: skip
+    listed = lexicon.generate("<x:4>", {"x": pictures[0]}, steps=2, seed=np.array([7, 8]), num_images=2)
+    assert np.array_equal(pixels(plain), pixels(other)) and len(listed) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cfg": float("nan")}, "cfg: expected a number"),
+        ({"cfg": "3"}, "cfg: expected a number"),
+        ({"tfg": float("inf")}, "tfg: expected a number"),
+        ({"interval": (0.5, 0.2)}, "expected 0 <= from <= to <= 1"),
+        ({"interval": (0, float("nan"))}, "guidance interval: expected a number"),
+        ({"interval": 0.5}, "expected two numbers"),
+    ],
+)
+def test_guidance_is_of_numbers(settings, message):
+    with pytest.raises(InputError, match=message):
+        Guidance(**settings)
+
+
+def test_a_picture_of_no_numbers_is_refused(lexicon, pictures):
+    lexicon.t2i.decode = lambda x0: torch.full((len(x0), 3, 64, 64), float("nan"))
+    with pytest.raises(InputError, match="NaN or infinite; use float32"):
+        lexicon.generate("a cat", steps=1)
+
+
+def test_gradients_flow_through_prompt_embeds_to_tokens(lexicon, pictures):
+    tokens = lexicon.encode(pictures[0])[0, :4].requires_grad_()
+    embeds = lexicon.prompt_embeds("a <x> cat", {"x": tokens})
+    embeds["prompt_embeds"].square().sum().backward()
+    assert tokens.grad.abs().sum(-1).min() > 0
+    fixed = lexicon.prompt_embeds("a <x> cat", {"x": pictures[0]}, num_tokens=4)["prompt_embeds"]
+    assert not fixed.requires_grad and not fixed.is_inference()
+    assert torch.allclose(fixed, embeds["prompt_embeds"].detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize("offloaded", [False, True], ids=["whole", "offloaded"])
+def test_requests_in_threads_get_their_own_pictures(sd_folder, model_folder, pictures, offloaded):
+    frozen = load_t2i(sd_folder[1])
+    lexicon = VisualLexicon(
+        ViLexEncoder.from_pretrained(model_folder), frozen.offload("cpu", "model") if offloaded else frozen
+    )
+    named = {f"p{i}": tokens for i, tokens in enumerate(lexicon.encode(pictures))}
+    rng = random.Random(3)
+
+    def request(i):
+        name = rng.choice(list(named))
+        prompt = rng.choice([f"<{name}:4>", f"a photo of <{name}:16> in snow", "a cat", f"<{name}:2> and <{name}:8>"])
+        guidance = rng.choice([Guidance(), Guidance(3), Guidance(2, 4)])
+        images = {name: named[name]} if name in prompt else {}
+        return {"prompt": prompt, "images": images, "guidance": guidance, "seed": i, "steps": 1}
+
+    requests = [request(i) for i in range(200)]
+    alone = [pixels(lexicon.generate(**one)) for one in requests]
+    alone_embeds = [lexicon.prompt_embeds(one["prompt"], one["images"])["prompt_embeds"] for one in requests]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-4)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            drawn = list(pool.map(lambda one: pixels(lexicon.generate(**one)), requests))
+            embeds = list(pool.map(lambda one: lexicon.prompt_embeds(one["prompt"], one["images"]), requests))
+    finally:
+        sys.setswitchinterval(before)
+    assert all(np.abs(a - b).max() <= 1 for a, b in zip(drawn, alone, strict=True))
+    same = [torch.allclose(a["prompt_embeds"], b, atol=1e-5) for a, b in zip(embeds, alone_embeds, strict=True)]
+    assert all(same)

@@ -9,9 +9,9 @@ import torch
 from tests.families import FAMILIES
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.guidance import PLAIN, Guidance
+from vilex.guidance import PLAIN, Guidance, Mixture
 from vilex.lexicon import VisualLexicon
-from vilex.prompt import parse
+from vilex.prompt import Prompt, parse
 from vilex.sample import CLASSES, SCHEDULERS, make_scheduler, sample
 from vilex.t2i import load_t2i
 from vilex.t2i.schedule import alpha_bars, sigma_offset
@@ -31,7 +31,9 @@ def half(sd_folder, model_folder):
 def drawn(lexicon, scheduler, **how):
     """x0 of one prompt under guidance."""
     prompt = parse("cat in snow")
-    guided, plain = (lexicon.mixture([one.branches(prompt)], [prompt], {}) for one in (Guidance(7.5), PLAIN))
+    guided, plain = (
+        Mixture.read(lexicon.t2i, [one.branches(prompt)], [prompt], {}, Prompt(())) for one in (Guidance(7.5), PLAIN)
+    )
     made = make_scheduler(scheduler, lexicon.t2i.scheduler_config)
     return sample(lexicon.t2i, made, guided, plain, PLAIN.acts, [3], **how)
 

@@ -13,7 +13,9 @@ from typing import Any
 from vilex.errors import InputError
 
 SEEDS = -(2**63), 2**64 - 1  # what torch.Generator takes
-WEIGHTS = -100.0, 100.0  # of guidance and of images
+WEIGHTS = -1000.0, 1000.0  # of guidance and of images
+STEPS = 1, 1000  # of denoising
+PICTURES = 1, 100_000  # a prompt
 
 
 def whole(value: Any, name: str, low: int, high: int) -> int:

@@ -7,15 +7,16 @@
 The first two are the sum with tfg = cfg, and with cfg = 1. A weight of zero is never computed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from vilex.checks import WEIGHTS, number
 from vilex.errors import InputError
 from vilex.prompt import Prompt
-from vilex.t2i.base import Condition
+from vilex.t2i.base import Condition, FrozenT2I
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Guidance:
         cfg: weight of the image against nothing; 1 leaves `nothing` out.
         tfg: weight of the words against the image alone; the same as `cfg` if None: plain CFG.
         interval: share of the sampling, 0 (noise) to 1 (image), in which guidance acts.
+    Raises:
+        InputError: a weight is no number from -1000 to 1000, or the interval none within 0..1.
     """
 
     cfg: float = 1.0
@@ -50,9 +53,17 @@ class Guidance:
     interval: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        low, high = self.interval
-        if not 0 <= low <= high <= 1:
-            raise InputError(f"guidance interval: expected 0 <= from <= to <= 1, got {low}, {high}")
+        object.__setattr__(self, "cfg", number(self.cfg, "cfg", *WEIGHTS))
+        if self.tfg is not None:
+            object.__setattr__(self, "tfg", number(self.tfg, "tfg", *WEIGHTS))
+        try:
+            low, high = self.interval
+        except (TypeError, ValueError):
+            raise InputError(f"guidance interval: expected two numbers (from, to), got {self.interval!r}") from None
+        interval = number(low, "guidance interval", 0, 1), number(high, "guidance interval", 0, 1)
+        if interval[0] > interval[1]:
+            raise InputError(f"guidance interval: expected 0 <= from <= to <= 1, got {low:g}, {high:g}")
+        object.__setattr__(self, "interval", interval)
 
     def branches(self, prompt: Prompt, image_weights: Mapping[str, float] | None = None) -> dict[Branch, float]:
         """The weight of every condition that takes part, none of them zero; they sum to one."""
@@ -101,6 +112,37 @@ class Mixture:
     owner: Tensor
     weight: Tensor
     pictures: int
+
+    @classmethod
+    def read(
+        cls,
+        t2i: FrozenT2I,
+        branches: Sequence[Mapping[Branch, float]],
+        prompts: Sequence[Prompt],
+        tokens: Mapping[str, Tensor],
+        negative: Prompt,
+    ) -> "Mixture":
+        """Every condition of every picture, each read once: first conditions first, then the others.
+
+        Args:
+            branches: of each picture, as from `Guidance.branches`.
+            prompts: of each picture, `negative` of all; their slots have budgets (`set_budgets`).
+            tokens: [n, d] by name; gradients flow to them.
+        """
+        ordered = [list(one.items()) for one in branches]
+        rows = [(i, *one[0]) for i, one in enumerate(ordered)]
+        rows += [(i, *item) for i, one in enumerate(ordered) for item in one[1:]]
+        layouts: dict[tuple[Prompt, Branch], int] = {}
+        for i, branch, _ in rows:
+            layouts.setdefault((prompts[i], branch), len(layouts))
+        texts = [negative if branch.negative else branch.prompt(prompt) for prompt, branch in layouts]
+        place = torch.tensor([layouts[prompts[i], branch] for i, branch, _ in rows], device=t2i.device)
+        return cls(
+            t2i.read(texts, [tokens] * len(texts)).select(place),
+            torch.tensor([i for i, _, _ in rows], device=t2i.device),
+            torch.tensor([weight for _, _, weight in rows], device=t2i.device),
+            pictures=len(branches),
+        )
 
     def combine(self, outputs: Tensor, channels: int | None = None) -> Tensor:
         """The weighted sum of each picture's predictions: [M, C, ...] -> [B, C, ...].

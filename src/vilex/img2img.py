@@ -6,17 +6,17 @@ next (Lugmayr et al. 2022, arXiv 2201.09865, without resampling).
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from vilex.checks import number
 from vilex.errors import InputError
-from vilex.pictures.load import load_image, square, to_rgb
+from vilex.pictures.inputs import PictureLike, open_picture
+from vilex.pictures.load import square
 from vilex.pictures.pixels import to_pixels
 from vilex.t2i.base import FrozenT2I
 
@@ -67,14 +67,15 @@ class Start:
 @torch.inference_mode()
 def start_from(
     t2i: FrozenT2I,
-    picture: str | Path | Image.Image,
+    picture: PictureLike,
     steps: int,
     strength: float | None = None,
-    mask: str | Path | Image.Image | None = None,
+    mask: PictureLike | None = None,
 ) -> Start:
     """Encode a picture, cut to its middle square and brought to the model's size, to begin from.
 
     Args:
+        picture: of any form that `vilex.pictures.inputs.open_picture` takes.
         strength: by default 0.8, under a mask 1.
         mask: of the picture's size; white and transparent is drawn anew, black stays; of a latent's place, what most of
             it is.
@@ -82,13 +83,14 @@ def start_from(
         InputError: a file cannot be read, sizes differ, or so little strength leaves no step.
     """
     strength = strength if strength is not None else STRENGTH if mask is None else UNDER_A_MASK
-    if not 0 < strength <= 1 or int(steps * strength) < 1:
+    strength = number(strength, "strength", 0, 1)
+    if int(steps * strength) < 1:
         raise InputError(f"strength {strength:g}: expected {1 / steps:g} (one of {steps} steps) to 1")
-    opened, size = _open(picture, "start"), t2i.image_size
+    opened, size = open_picture(picture, "start"), t2i.image_size
     x0 = t2i.encode(to_pixels(square(opened, size))[None].to(t2i.device)).float()
     if mask is None:
         return Start(x0, strength)
-    drawn = _open(mask, "mask")
+    drawn = open_picture(mask, "mask")
     if drawn.size != opened.size:
         raise InputError(
             f"mask: expected the picture's size, {opened.width} x {opened.height}, got {drawn.width} x {drawn.height}"
@@ -96,7 +98,3 @@ def start_from(
     white = torch.from_numpy(np.array(square(drawn.convert("L"), size)))[None, None] >= 128
     share = F.interpolate(white.float(), t2i.latent_shape[1:], mode="area")
     return Start(x0, strength, (share >= 0.5).to(t2i.device))
-
-
-def _open(picture: str | Path | Image.Image, name: str) -> Image.Image:
-    return to_rgb(picture, name) if isinstance(picture, Image.Image) else load_image(picture)

@@ -1,30 +1,31 @@
 """VisualLexicon: images to words and back. The face of the library."""
 
-import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from vilex.checks import PICTURES, STEPS, whole
 from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
 from vilex.errors import InputError
-from vilex.guidance import PLAIN, Branch, Guidance, Mixture
+from vilex.guidance import PLAIN, Guidance, Mixture
 from vilex.hub.folder import check_fingerprint, is_inside, resolve_base, weights_hash
 from vilex.img2img import start_from
-from vilex.pictures.load import load_image
+from vilex.pictures.inputs import FORMS, PictureLike, each_picture, one_or_several, open_picture
 from vilex.pictures.pixels import to_images
-from vilex.prompt import Prompt, PromptWarning, image_name, parse, set_budgets
+from vilex.prompt import Prompt, parse, set_budgets
+from vilex.requests import by_name, prompts_of, seeds_of, warn_of_unused, weights_of
 from vilex.sample import make_scheduler, sample
 from vilex.t2i import attach_adapter, load_t2i
 from vilex.t2i.folder import DiffusersT2I
+from vilex.t2i.pipeline import Pipeline, as_pipeline
+from vilex.tokens import given_tokens
 
-Pipeline = TypeVar("Pipeline")
-PictureLike = str | Path | Image.Image
-ImageLike = PictureLike | Tensor  # tokens [n, d]
+ImageLike: TypeAlias = PictureLike | Tensor  # a picture, a file of tokens, or tokens [n, d]
 TOGETHER = 16  # pictures drawn at once, if not said otherwise
 
 
@@ -104,21 +105,58 @@ class VisualLexicon:
             "training": config.training,
         }
 
-    def encode(self, images: Sequence[PictureLike], num_tokens: int | None = None) -> Tensor:
-        """Images (paths or PIL) to their first `num_tokens` tokens, [B, num_tokens, d]; all n by default."""
-        size = self.encoder.config.image_size
-        opened = [image if isinstance(image, Image.Image) else load_image(image, size) for image in images]
-        return self.encoder.encode(opened, num_tokens)
+    @torch.no_grad()
+    def encode(self, images: PictureLike | Sequence[PictureLike], num_tokens: int | None = None) -> Tensor:
+        """Images to their first `num_tokens` tokens, [B, num_tokens, d]; all n by default.
+
+        Args:
+            images: one or several: paths, folders, patterns as `cats/*.png`, bytes, open files, PIL images, arrays; see
+                `vilex.pictures.inputs`. They are read and encoded a few at a time.
+        Raises:
+            InputError: there is none, one cannot be read, or an image has no such number of tokens.
+        """
+        count = self.num_tokens if num_tokens is None else whole(num_tokens, "num_tokens", 1, self.num_tokens)
+        given, encoded = each_picture(images), list[Tensor]()
+        while batch := list(islice(given, TOGETHER)):
+            encoded.append(self.encoder.encode([self._open(picture, name) for name, picture in batch], count))
+        return torch.cat(encoded)
+
+    def tokens_of(self, images: Mapping[str, ImageLike]) -> dict[str, Tensor]:
+        """Images by name to tokens [n, d], as `generate` takes both: encoded, read from a token file, or given."""
+        named = by_name(images)
+        found: dict[str, Tensor] = {}
+        for name, image in named.items():
+            given = given_tokens(image, f"image '{name}'", self.t2i.width, self.encoder_sha256)
+            if given and len(given) > 1:
+                raise InputError(f"{image!s}: holds {len(given)} images; name one with {image!s}#{next(iter(given))}")
+            if given:
+                found[name] = next(iter(given.values()))
+        pictures = {name: self._open(image, f"image '{name}'") for name, image in named.items() if name not in found}
+        if pictures:
+            found |= dict(zip(pictures, self.encode(list(pictures.values())), strict=True))
+        return {name: found[name] for name in named}
 
     def reconstruct(
-        self, images: Sequence[ImageLike], num_tokens: int | None = None, num_images: int = 1, **settings: Any
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        num_tokens: int | None = None,
+        num_images: int = 1,
+        **settings: Any,
     ) -> list[Image.Image]:
-        """Each image from its tokens alone, `num_images` times; `settings` as in `generate`."""
-        prompts = [f"<image{i}>" for i in range(len(images))]
-        named = {f"image{i}": image for i, image in enumerate(images)}
-        return self.generate(
-            prompts, named, num_tokens=num_tokens or self.num_tokens, num_images=num_images, **settings
-        )
+        """Each image from its tokens alone, `num_images` times.
+
+        Args:
+            images: one or several, as in `encode`; tokens [n, d] or [B, n, d] of any length; files of tokens.
+            num_tokens: how many of each; by default all that it has.
+            settings: as in `generate`.
+        """
+        tokens = [value[: self.t2i.frame.room] for value in self._each_tokens(images)]
+        count = [len(value) if num_tokens is None else num_tokens for value in tokens]
+        for one in count:
+            whole(one, "num_tokens", 1, self.t2i.frame.room)
+        prompts = [f"<image{i}:{one}>" for i, one in enumerate(count)]
+        named = {f"image{i}": value for i, value in enumerate(tokens)}
+        return self.generate(prompts, named, num_images=num_images, **settings)
 
     def generate(
         self,
@@ -133,9 +171,9 @@ class VisualLexicon:
         seed: int | Sequence[int] = 0,
         steps: int = 20,
         scheduler: str = "dpm++",
-        start: str | Path | Image.Image | None = None,
+        start: PictureLike | None = None,
         strength: float | None = None,
-        mask: str | Path | Image.Image | None = None,
+        mask: PictureLike | None = None,
         batch_size: int = TOGETHER,
         on_step: Callable[[int, int], None] | None = None,
     ) -> list[Image.Image]:
@@ -143,10 +181,10 @@ class VisualLexicon:
 
         Args:
             prompt: "a photo of <cat:16> in the snow", or several of them.
-            images: by name: a path, a PIL image, or tokens [n, d].
+            images: by name: a picture of any form that `encode` takes, a file of tokens, or tokens [n, d].
             num_tokens: budget of slots that name none; by default all that the words leave room for.
             weights: per image; 1 is the image as it is, 0 gives the base model's picture for the words.
-            negative: what to steer away from; acts where `guidance.cfg` is not 1.
+            negative: what to steer away from, images included; acts where `guidance.cfg` is not 1.
             num_images: pictures a prompt.
             seed: of a prompt's first picture, the next ones counting up; or one for each of the `num_images`; or
                 one for each picture, prompt by prompt.
@@ -154,56 +192,54 @@ class VisualLexicon:
             start, strength, mask: a picture to begin from instead of noise, how far to leave it behind, and where it is
                 drawn anew; see `vilex.img2img.start_from`.
             batch_size: pictures drawn at once; it does not change them.
-            on_step: called with (finished, all) denoising steps.
+            on_step: called with (finished, all) denoising steps; what it raises ends the drawing.
         Returns:
             `num_images` pictures a prompt, prompt by prompt.
         Raises:
-            InputError: a name without image, too many image tokens, an unknown scheduler, ...
+            InputError: a name without image, too many image tokens, an unknown scheduler, a number out of its range;
+                or the frozen model gave no finite numbers.
         """
-        if steps < 1 or num_images < 1:
-            raise InputError(f"expected at least 1 step and 1 image, got {steps} and {num_images}")
-        texts = [prompt] if isinstance(prompt, str) else list(prompt)
-        seeds = [seed + i for i in range(num_images)] if isinstance(seed, int) else list(seed)
-        if len(seeds) == num_images:
-            seeds *= len(texts)
-        if len(seeds) != num_images * len(texts):
-            raise InputError(
-                f"expected {num_images} seeds, or {num_images * len(texts)} for one a picture, got {len(seeds)}"
-            )
+        steps, num_images = whole(steps, "steps", *STEPS), whole(num_images, "num_images", *PICTURES)
+        batch_size = whole(batch_size, "batch_size", *PICTURES)
         if start is None and (mask is not None or strength is not None):
             raise InputError("strength and mask are of a picture to start from; give start")
-        begin = None if start is None else start_from(self.t2i, start, steps, strength, mask)
-        tokens = self._named_tokens(images or {})
-        parsed = [self._budgeted(parse(text), tokens, num_tokens) for text in texts]
-        _warn_of_unused(tokens, [*parsed, parse(negative)])
-        for name in weights or {}:
-            if name not in tokens:
-                raise InputError(f"weights: there is no image named '{name}'; leave it out, or give its image")
-        jobs = list(zip([one for one in parsed for _ in range(num_images)], seeds, strict=True))
-        drawn: list[Image.Image] = []
+        asked = prompts_of(prompt)
+        seeds = seeds_of(seed, num_images, len(asked))
+        make_scheduler(scheduler, self.t2i.scheduler_config)
+        tokens = self.tokens_of(images or {})
+        *budgeted, against = (self._budgeted(one, tokens, num_tokens) for one in [*asked, parse(negative)])
+        shares = weights_of(weights, tokens, asked)
+        warn_of_unused(tokens, [*budgeted, against])
+        with self.t2i.turn:
+            begin = None if start is None else start_from(self.t2i, start, steps, strength, mask)
+        jobs = list(zip([one for one in budgeted for _ in range(num_images)], seeds, strict=True))
         total = steps * -(-len(jobs) // batch_size)
-        for first in range(0, len(jobs), batch_size):
-            prompts, batch_seeds = zip(*jobs[first : first + batch_size], strict=True)
-            guided = self.mixture([guidance.branches(one, weights) for one in prompts], prompts, tokens, negative)
-            plain = guided
-            if guidance.interval != (0.0, 1.0):
-                plain = self.mixture([PLAIN.branches(one, weights) for one in prompts], prompts, tokens, negative)
-            done = steps * (first // batch_size)
+
+        def draw(batch: list[tuple[Prompt, int]], done: int) -> list[Image.Image]:
+            def mixed(guidance: Guidance) -> Mixture:
+                branches = [guidance.branches(one, shares) for one, _ in batch]
+                return Mixture.read(self.t2i, branches, [one for one, _ in batch], tokens, against)
+
+            guided = mixed(guidance)
             x0 = sample(
                 self.t2i,
                 make_scheduler(scheduler, self.t2i.scheduler_config),
                 guided,
-                plain,
+                guided if guidance.interval == (0.0, 1.0) else mixed(PLAIN),
                 guidance.acts,
-                list(batch_seeds),
+                [seed for _, seed in batch],
                 steps,
                 begin,
-                on_step and (lambda step, done=done: on_step(done + min(step, steps), total)),
+                on_step and (lambda step: on_step(done + min(step, steps), total)),
             )
-            drawn += to_images(self._decode(x0))
+            return self._decoded(x0)
+
+        drawn: list[Image.Image] = []
+        for first in range(0, len(jobs), batch_size):
+            with torch.inference_mode(), self.t2i.turn:
+                drawn += draw(jobs[first : first + batch_size], steps * (first // batch_size))
         return drawn
 
-    @torch.inference_mode()
     def prompt_embeds(
         self,
         prompt: str | Prompt | Sequence[str | Prompt],
@@ -215,6 +251,8 @@ class VisualLexicon:
         clip_skip: int = 0,
     ) -> dict[str, Tensor | list[Tensor]]:
         """Prompts as any diffusers pipeline of the same family takes them: `pipeline(**lexicon.prompt_embeds(...))`.
+
+        Gradients flow to tokens that are given and require them.
 
         Args:
             prompt, images, num_tokens: as in `generate`; a prompt may be parsed already.
@@ -231,9 +269,9 @@ class VisualLexicon:
         """
         if self.encoder.adapter is not None:
             raise InputError("prompt_embeds: ip-adapter tokens go past the text encoder; they are no prompt")
-        tokens = self._named_tokens(images or {})
-        asked = [self._budgeted(one, tokens, num_tokens) for one in _parsed(prompt)]
-        against = [self._budgeted(one, tokens, num_tokens) for one in _parsed(negative)]
+        tokens = self.tokens_of(images or {})
+        asked = [self._budgeted(one, tokens, num_tokens) for one in prompts_of(prompt)]
+        against = [self._budgeted(one, tokens, num_tokens) for one in prompts_of(negative)]
         if len(against) not in (1, len(asked)):
             raise InputError(f"expected 1 negative prompt, or {len(asked)} for one a prompt, got {len(against)}")
         if text_free and any(one.parts for one in against):
@@ -246,101 +284,41 @@ class VisualLexicon:
         else:
             other, against = self.t2i, against * (len(asked) // len(against))
         found: dict[str, Tensor | list[Tensor]] = {}
-        for side, reader, prompts in (("", t2i, asked), ("negative_", other, against)):
-            condition = reader.read(prompts, [tokens] * len(prompts))
-            found[f"{side}prompt_embeds"] = condition.unpadded()
-            if condition.pooled is not None:
-                found[f"{side}pooled_prompt_embeds"] = condition.pooled
+        with self.t2i.turn:
+            for side, reader, prompts in (("", t2i, asked), ("negative_", other, against)):
+                condition = reader.read(prompts, [tokens] * len(prompts))
+                found[f"{side}prompt_embeds"] = condition.unpadded()
+                if condition.pooled is not None:
+                    found[f"{side}pooled_prompt_embeds"] = condition.pooled
         return found
 
     def pipeline(self, kind: type[Pipeline], **more: Any) -> Pipeline:
-        """The frozen model as one of diffusers' pipelines of its family, sharing its weights: img2img, ControlNet, ...
+        """The frozen model as one of diffusers' pipelines; see `vilex.t2i.pipeline.as_pipeline`."""
+        return as_pipeline(self.t2i.components(), kind, more)
 
-        `lexicon.pipeline(StableDiffusionImg2ImgPipeline)(image=photo, **lexicon.prompt_embeds(...))`.
+    def _open(self, picture: ImageLike, name: str) -> Image.Image:
+        if isinstance(picture, Tensor):
+            raise InputError(f"{name}: expected {FORMS}, got a tensor; tokens are encoded already")
+        return open_picture(picture, name, self.encoder.config.image_size)
 
-        Args:
-            kind: the pipeline's class. more: parts of it that the frozen model has not (a ControlNet).
-        Raises:
-            InputError: it needs a part that is not there.
-        """
-        wanted = inspect.signature(kind.__init__).parameters
-        parts = {**self.t2i.components(), **more}
-        optional = dict.fromkeys(name for name in getattr(kind, "_optional_components", ()) if name in wanted)
-        given = {**optional, **{name: part for name, part in parts.items() if name in wanted}}
-        if "requires_safety_checker" in wanted:
-            given["requires_safety_checker"] = False
-        missing = [name for name, one in wanted.items() if one.default is one.empty and name not in ("self", *given)]
-        if missing:
-            raise InputError(f"{kind.__name__}: the frozen model has no {' and no '.join(missing)}; give {missing[0]}=")
-        return kind(**given)
-
-    @torch.inference_mode()
-    def mixture(
-        self,
-        branches: Sequence[Mapping[Branch, float]],
-        prompts: Sequence[Prompt],
-        tokens: Mapping[str, Tensor],
-        negative: str = "",
-    ) -> Mixture:
-        """Every condition of every picture as one batch: first conditions first, then the others."""
-        ordered = [list(one.items()) for one in branches]
-        rows = [(i, *one[0]) for i, one in enumerate(ordered)]
-        rows += [(i, *item) for i, one in enumerate(ordered) for item in one[1:]]
-        layouts: dict[tuple[Prompt, Branch], int] = {}
-        for i, branch, _ in rows:
-            layouts.setdefault((prompts[i], branch), len(layouts))
-        against = self._budgeted(parse(negative), tokens, None)
-        texts = [against if branch.negative else branch.prompt(prompt) for prompt, branch in layouts]
-        condition, device = self.t2i.read(texts, [tokens] * len(texts)), self.t2i.device
-        place = torch.tensor([layouts[prompts[i], branch] for i, branch, _ in rows], device=device)
-        return Mixture(
-            condition.select(place),
-            torch.tensor([i for i, _, _ in rows], device=device),
-            torch.tensor([weight for _, _, weight in rows], device=device),
-            pictures=len(branches),
-        )
-
-    def _named_tokens(self, images: Mapping[str, ImageLike]) -> dict[str, Tensor]:
-        images = _by_name(images)
-        named = {name: image for name, image in images.items() if isinstance(image, Tensor)}
-        for name, value in named.items():
-            if value.ndim != 2 or value.shape[1] != self.t2i.width:
-                raise InputError(f"image '{name}': expected tokens [n, {self.t2i.width}], got {list(value.shape)}")
-        others = {name: image for name, image in images.items() if not isinstance(image, Tensor)}
-        if others:
-            named |= dict(zip(others, self.encode(list(others.values())), strict=True))
-        return named
+    def _each_tokens(self, images: ImageLike | Sequence[ImageLike]) -> list[Tensor]:
+        """Tokens [n, d] of each of one or several images, encoded or given."""
+        if isinstance(images, Tensor):
+            images = list(images) if images.ndim == 3 else [images]
+        found: list[Tensor] = []
+        for i, image in enumerate(one_or_several(images)):
+            given = given_tokens(image, f"image {i}", self.t2i.width, self.encoder_sha256)
+            found += list(self.encode(image)) if given is None else given.values()
+        return found
 
     def _budgeted(self, prompt: Prompt, tokens: Mapping[str, Tensor], num_tokens: int | None) -> Prompt:
         available = {name: len(value) for name, value in tokens.items()}
+        if num_tokens is not None:
+            num_tokens = whole(num_tokens, "num_tokens", 1, self.t2i.frame.room)
         return set_budgets(prompt, self.t2i.frame, available, num_tokens)
 
-    @torch.inference_mode()
-    def _decode(self, x0: Tensor) -> Tensor:
-        return self.t2i.decode(x0)
-
-
-def _by_name(images: Mapping[str, ImageLike]) -> dict[str, ImageLike]:
-    """Images by the names that prompts know them by."""
-    named: dict[str, ImageLike] = {}
-    for name, image in images.items():
-        own = image_name(name)
-        if own is None:
-            raise InputError(f"image '{name}': is no image's name; use letters, digits, _ and -, a letter first")
-        if own in named:
-            raise InputError(f"image '{name}': is given twice; give each image a name of its own")
-        named[own] = image
-    return named
-
-
-def _warn_of_unused(tokens: Mapping[str, Tensor], prompts: Sequence[Prompt]) -> None:
-    used = {name for prompt in prompts for name in prompt.names}
-    for name in tokens:
-        if name not in used:
-            warnings.warn(f"image '{name}': no prompt has a slot <{name}>, it is not drawn", PromptWarning, 3)
-
-
-def _parsed(prompt: str | Prompt | Sequence[str | Prompt]) -> list[Prompt]:
-    """One prompt or several, parsed where they are not."""
-    several = [prompt] if isinstance(prompt, str | Prompt) else prompt
-    return [one if isinstance(one, Prompt) else parse(one) for one in several]
+    def _decoded(self, x0: Tensor) -> list[Image.Image]:
+        pixels = self.t2i.decode(x0)
+        if not pixels.isfinite().all():
+            raise InputError("the frozen model's picture is NaN or infinite; use float32 or bfloat16, or less guidance")
+        return to_images(pixels)

@@ -14,7 +14,7 @@ import vilex
 from vilex.cli import main
 from vilex.hub.folder import file_hash
 from vilex.lexicon import VisualLexicon
-from vilex.tokens import load_tokens
+from vilex.tokens import load_tokens, save_tokens
 
 
 @pytest.fixture
@@ -108,6 +108,24 @@ def test_reconstruct_does_the_good_ones_and_lists_the_bad(run, files, tmp_path):
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"picture0-grid.png", "picture1-grid.png", "picture1-04-0.png", "manifest.json"} <= names
     assert len(json.loads((tmp_path / "out" / "manifest.json").read_text())["refused"]) == 2
+
+
+def test_reconstruct_from_tokens_of_any_length(run, files, tmp_path):
+    run("encode", *files, "-o", tmp_path / "t.safetensors", "--tokens", 16, "--quiet")
+    how = ["--num-images", 1, "--steps", 2, "--quiet"]
+    assert run("reconstruct", f"{tmp_path}/t.safetensors#picture1", files[0], *how, "-o", tmp_path / "out")[0] == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"picture1-16-0.png", "picture1-grid.png", "picture0-75-0.png"} <= names and "picture1-75-0.png" not in names
+    status, _, err = run("reconstruct", tmp_path / "t.safetensors", "--tokens", 75, *how, "-o", tmp_path / "no")
+    assert status == 2 and "--tokens 75: expected 1 to 16" in err
+    tokens = load_tokens(tmp_path / "t.safetensors")
+    alien = {name: {**about, "encoder_sha256": "0" * 64} for name, about in tokens.provenance.items()}
+    save_tokens(tmp_path / "alien.safetensors", tokens.tokens, alien)
+    status, _, err = run("reconstruct", tmp_path / "alien.safetensors", files[0], *how, "-o", tmp_path / "two")
+    assert status == 2 and "tokens of another encoder" in err and (tmp_path / "two" / "picture0-grid.png").is_file()
+    source = f"it={tmp_path / 'alien.safetensors'}#picture0"
+    status, out, err = run("generate", "<it>", "--image", source, "-o", tmp_path / "three")
+    assert status == 2 and err.count("\n") == 1 and "tokens of another encoder" in err and not out
 
 
 def test_same_names_do_not_overwrite(run, files, tmp_path):

@@ -14,12 +14,12 @@ from tests.families import FAMILIES
 from vilex.data import Batch
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.guidance import Guidance
+from vilex.guidance import Guidance, Mixture
 from vilex.lexicon import VisualLexicon
 from vilex.pictures.pixels import to_pixels
 from vilex.plan.memory import LiveBytes
 from vilex.plan.plan import make_plan
-from vilex.prompt import PromptWarning, parse
+from vilex.prompt import Prompt, PromptWarning, parse
 from vilex.t2i import load_t2i, shape_of
 from vilex.train.config import ObjectiveConfig
 from vilex.train.loop import train
@@ -58,7 +58,7 @@ def test_conditions_and_their_guidance_sums(lexicon):
     t2i, tokens = lexicon.t2i, {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
     prompt = parse("<v:2> in snow")
     x, t = torch.randn(1, *t2i.latent_shape, generator=torch.Generator().manual_seed(1)), torch.tensor([500])
-    guided = lexicon.mixture([Guidance(3.0, 5.0).branches(prompt)], [prompt], tokens)
+    guided = Mixture.read(lexicon.t2i, [Guidance(3.0, 5.0).branches(prompt)], [prompt], tokens, Prompt(()))
     rows = x.expand(len(guided.condition), -1, -1, -1)
     with torch.inference_mode():
         summed = guided.combine(t2i.predict(rows, t, guided.condition))

@@ -1,10 +1,11 @@
 """`vilex generate` and `vilex reconstruct`: pictures out, with their settings."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vilex.checks import WEIGHTS
 from vilex.cli.options import (
     Base,
     Cfg,
@@ -32,14 +33,11 @@ from vilex.cli.options import (
     progress_bar,
     refuse,
 )
-from vilex.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from vilex.upscale import Upscaler
 
-TOKENS = ".safetensors"
+COUNTS = "1,4,16,75"
 LARGEST_SHOWN = 512  # pixels a side of a source in a grid
 
 
@@ -51,7 +49,7 @@ def generate(
     cfg: Cfg = 3.0,
     tfg: Annotated[
         float | None,
-        typer.Option(min=-1000, max=1000, help="Text-free guidance weight: words against the image alone."),
+        typer.Option(min=WEIGHTS[0], max=WEIGHTS[1], help="Text-free guidance weight: words against the image alone."),
     ] = None,
     interval: Annotated[tuple[float, float], typer.Option(help="Share of the sampling in which guidance acts.")] = (
         0.0,
@@ -83,11 +81,11 @@ def generate(
     from vilex.cli.manifest import Output, check_folder, hashes_of
     from vilex.cli.reconstruction import draw_in_batches
     from vilex.guidance import Guidance
+    from vilex.tokens import split_token_source
 
     check_folder(out)
     sources = parse_pairs(image, "--image")
-    files = {name: _split_source(value)[0] for name, value in sources.items()}
-    named = {name: _image_source(value) for name, value in sources.items()}
+    files = {name: (split_token_source(value) or [Path(value)])[0] for name, value in sources.items()}
     weights = {name: parse_number(value, "--weight") for name, value in parse_pairs(weight, "--weight").items()}
     guidance = Guidance(cfg, tfg, interval)
     lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
@@ -106,7 +104,7 @@ def generate(
         progress_bar("drawing", quiet or as_json) as on_step,
     ):
         for first, pictures in draw_in_batches(
-            lexicon, prompt, named, num_images, seed, on_step, num_tokens=tokens, weights=weights, negative=negative,
+            lexicon, prompt, sources, num_images, seed, on_step, num_tokens=tokens, weights=weights, negative=negative,
             guidance=guidance, steps=steps, scheduler=scheduler, start=start, strength=strength, mask=mask,
         ):  # fmt: skip
             if upscaler:
@@ -117,8 +115,10 @@ def generate(
 
 
 def reconstruct(
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    tokens: Annotated[str, typer.Option(help="Token counts, comma-separated.")] = "1,4,16,75",
+    images: Annotated[list[Path], typer.Argument(help="Image files, or files of tokens (tokens.safetensors[#name]).")],
+    tokens: Annotated[
+        str | None, typer.Option(help=f"Token counts, comma-separated; of {COUNTS} by default, as many as there are.")
+    ] = None,
     cfg: Cfg = 3.0,
     num_images: NumImages = 4,
     steps: Steps = 20,
@@ -137,43 +137,48 @@ def reconstruct(
     as_json: Json = False,
 ) -> None:
     """Re-create images from their tokens alone, with a grid for each."""
-    from vilex.cli.manifest import Output, check_folder, hashes_of, unique_names
-    from vilex.cli.reconstruction import reconstruct_at, reconstruction_grid
+    from vilex.cli.manifest import Output, check_folder
+    from vilex.cli.reconstruction import read_originals, reconstruct_at, write_reconstruction
     from vilex.guidance import Guidance
-    from vilex.pictures.load import load_each, square
+    from vilex.pictures.load import load_each
+    from vilex.tokens import split_token_source
 
     check_folder(out)
-    counts = parse_numbers(tokens, "--tokens")
-    good, bad = load_each(images, LARGEST_SHOWN)
-    if not good:
+    asked = parse_numbers(tokens, "--tokens") if tokens is not None else None
+    pictures, bad = load_each([path for path in images if not split_token_source(path)], LARGEST_SHOWN)
+    if not pictures and len(bad) == len(images):
         refuse(bad)
     lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
-    check_counts(counts, lexicon.num_tokens)
+    originals, unread = read_originals(lexicon, images, pictures)
+    bad += unread
+    counts = [_counts(asked, len(original.tokens)) for original in originals]
     settings = {
         **models_of(lexicon, model, t2i, device, dtype, offload), "cfg": cfg, "steps": steps, "scheduler": scheduler,
         "seed": seed, "size": size, "upscale": upscale,
     }  # fmt: skip
     upscaler = _upscaler(upscale, device, dtype)
-    names = unique_names(list(good))
-    parts = [*(f"{count:02d}-{k}" for count in counts for k in range(num_images)), "grid"]
-    expected = [f"{name}-{part}.png" for name in names for part in parts]
+    parts = [[*(f"{count:02d}-{k}" for count in of for k in range(num_images)), "grid"] for of in counts]
+    expected = [f"{one.stem}-{part}.png" for one, of in zip(originals, parts, strict=True) for part in of]
     with Output(out, "reconstruct", settings, expected, overwrite, bad) as output:
-        for name, (path, image) in zip(names, good.items(), strict=True):
-            with progress_bar(path.name, quiet or as_json) as on_step:
+        for original, own in zip(originals, counts, strict=True):
+            with progress_bar(original.stem, quiet or as_json) as on_step:
                 drawn = reconstruct_at(
-                    lexicon, image, counts, num_images, guidance=Guidance(cfg), seed=seed, steps=steps,
+                    lexicon, original.tokens, own, num_images, guidance=Guidance(cfg), seed=seed, steps=steps,
                     scheduler=scheduler, on_step=on_step,
                 )  # fmt: skip
             if upscaler:
                 drawn = {count: upscaler(pictures, [""] * len(pictures), seed) for count, pictures in drawn.items()}
-            origin: dict[str, Any] = {"source": str(path), "source_sha256": hashes_of({"": path}).get("")}
-            for count, pictures in drawn.items():
-                for k, picture in enumerate(pictures):
-                    output.picture(f"{name}-{count:02d}-{k}.png", picture, size, **origin, tokens=count, seed=seed + k)
-            shown = reconstruction_grid(square(image, drawn[counts[0]][0].width), drawn)
-            output.picture(f"{name}-grid.png", shown, **origin, tokens=counts)
-    print_summary(output.manifest(), f"{len(good)} image(s) at {tokens} tokens -> {out}", quiet, as_json)
+            write_reconstruction(output, original, drawn, size, seed)
+    print_summary(output.manifest(), f"{len(originals)} image(s) -> {out}", quiet, as_json)
     refuse(bad)
+
+
+def _counts(asked: list[int] | None, there: int) -> list[int]:
+    """The numbers of tokens to draw an image at, of `there` tokens that it has."""
+    if asked is None:
+        return [count for count in map(int, COUNTS.split(",")) if count <= there]
+    check_counts(asked, there)
+    return asked
 
 
 def _upscaler(name: str | None, device: str, dtype: str) -> "Upscaler | None":
@@ -185,24 +190,3 @@ def _upscaler(name: str | None, device: str, dtype: str) -> "Upscaler | None":
     from vilex.upscale import Upscaler
 
     return Upscaler(name, device, getattr(torch, dtype))
-
-
-def _split_source(value: str) -> tuple[Path, str]:
-    """FILE, or TOKENS.safetensors#name."""
-    head, named, name = value.partition(f"{TOKENS}#")
-    return (Path(f"{head}{TOKENS}"), name) if named else (Path(value), "")
-
-
-def _image_source(value: str) -> "Path | Tensor":
-    """An image path, or tokens [n, d] out of a token file."""
-    path, name = _split_source(value)
-    if path.suffix != TOKENS:
-        return path
-    from vilex.tokens import load_tokens
-
-    tokens = load_tokens(path).tokens
-    if not name and len(tokens) > 1:
-        raise InputError(f"{path}: holds {len(tokens)} images; name one with {path}#{next(iter(tokens))}")
-    if name and name not in tokens:
-        raise InputError(f"{path}: holds no image '{name}', only {', '.join(tokens)}")
-    return tokens[name or next(iter(tokens))]

@@ -1,7 +1,6 @@
 """What the commands share: options, progress bars, summaries, and how bad input is said."""
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -11,12 +10,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vilex.checks import PICTURES, STEPS, WEIGHTS, number
 from vilex.errors import InputError
 
 if TYPE_CHECKING:
     from vilex.lexicon import VisualLexicon
 
-MOST = 1000  # of weights and of denoising steps
 MOST_SEED = 2**53
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -36,17 +35,17 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files of the same names; else new ones are numbered.")
 ]
 Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures and manifest.json.")]
-Steps = Annotated[int, typer.Option(min=1, max=MOST, help="Denoising steps.")]
+Steps = Annotated[int, typer.Option(min=STEPS[0], max=STEPS[1], help="Denoising steps.")]
 SchedulerName = Annotated[
     str, typer.Option(help="dpm++, ddim, ddpm, euler, euler-a, heun, pndm, unipc, or a diffusers class.")
 ]
 Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the first picture; the next ones count up.")]
-NumImages = Annotated[int, typer.Option(min=1, max=100_000, help="Pictures a prompt.")]
+NumImages = Annotated[int, typer.Option(min=PICTURES[0], max=PICTURES[1], help="Pictures a prompt.")]
 Scale = Annotated[int, typer.Option("--size", min=1, max=16, help="Upscale factor (Lanczos).")]
 Upscale = Annotated[
     str | None, typer.Option(help="Model that makes pictures larger: SD x4, IF's second stage, or SD(XL) drawn over.")
 ]
-Cfg = Annotated[float, typer.Option(min=-MOST, max=MOST, help="Classifier-free guidance weight; 1 is none.")]
+Cfg = Annotated[float, typer.Option(min=WEIGHTS[0], max=WEIGHTS[1], help="Classifier-free guidance weight; 1 is none.")]
 
 
 def load_lexicon(
@@ -94,6 +93,7 @@ def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]
 
 
 def print_summary(summary: dict[str, Any], text: str, quiet: bool, as_json: bool) -> None:
+    """A command's last words: JSON, text or nothing."""
     if as_json:
         print(json.dumps(summary, ensure_ascii=False))
     elif not quiet:
@@ -124,12 +124,9 @@ def parse_pairs(values: list[str] | None, option: str) -> dict[str, str]:
 def parse_number(text: str, option: str) -> float:
     """A number of an option that is written among others."""
     try:
-        value = float(text)
+        return number(float(text), option, *WEIGHTS)
     except ValueError:
-        value = math.nan
-    if not abs(value) <= MOST:
-        raise InputError(f"{option} {text}: expected a number from -{MOST} to {MOST}")
-    return value
+        raise InputError(f"{option} {text}: expected a number from {WEIGHTS[0]:g} to {WEIGHTS[1]:g}") from None
 
 
 def parse_numbers(text: str, option: str, most: int = MOST_SEED) -> list[int]:
@@ -151,6 +148,7 @@ def parse_counts(text: str, limit: int) -> tuple[int, ...]:
 
 
 def check_counts(counts: list[int], limit: int) -> None:
+    """Raise InputError for a number of tokens that images have not."""
     for count in counts:
         if not 1 <= count <= limit:
             raise InputError(f"--tokens {count}: expected 1 to {limit}")

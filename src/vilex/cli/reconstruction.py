@@ -1,14 +1,20 @@
 """A picture, what its tokens give back at several counts, and both side by side."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
+from vilex.cli.manifest import Output, hashes_of, unique_names
+from vilex.errors import InputError
 from vilex.lexicon import ImageLike, VisualLexicon
+from vilex.paths import file_name
 from vilex.pictures.grid import grid
-from vilex.tokens import counted
+from vilex.pictures.load import square
+from vilex.tokens import counted, given_tokens, split_token_source
 
 AT_ONCE = 16  # pictures of a batch; it does not change them
 
@@ -29,9 +35,7 @@ def draw_in_batches(
         seed: of the first picture, the next ones counting up.
         on_step: called with (finished, all) denoising steps.
     """
-    tokens = {
-        name: image if isinstance(image, Tensor) else lexicon.encode([image])[0] for name, image in images.items()
-    }
+    tokens = lexicon.tokens_of(images)
     batches = -(-num_images // AT_ONCE)
 
     def counted_from(number: int) -> Callable[[int, int], None]:
@@ -48,6 +52,43 @@ def draw_in_batches(
         )
 
 
+@dataclass(frozen=True)
+class Original:
+    """What is re-created.
+
+    Attributes:
+        path: an image file, or a file of tokens.
+        stem: of the names of its pictures' files.
+        image: None where there are tokens alone.
+        tokens: [n, d].
+    """
+
+    path: Path
+    stem: str
+    image: Image.Image | None
+    tokens: Tensor
+
+
+def read_originals(
+    lexicon: VisualLexicon, sources: Sequence[Path], images: Mapping[Path, Image.Image]
+) -> tuple[list[Original], list[str]]:
+    """Images that are read already and files of tokens, in the order of `sources`, and a line for each bad file."""
+    found: list[Original] = []
+    bad: list[str] = []
+    for path in sources:
+        if path in images:
+            found.append(Original(path, path.stem, images[path], lexicon.encode(images[path])[0]))
+        elif source := split_token_source(path):
+            try:
+                given = given_tokens(path, path.stem, lexicon.t2i.width, lexicon.encoder_sha256) or {}
+            except InputError as error:
+                bad.append(str(error))
+                continue
+            found += [Original(source[0], file_name(name), None, tokens) for name, tokens in given.items()]
+    stems = unique_names([Path(f"{one.stem}.png") for one in found])
+    return [replace(one, stem=stem) for one, stem in zip(found, stems, strict=True)], bad
+
+
 def reconstruct_at(
     lexicon: VisualLexicon, image: ImageLike, counts: Sequence[int], num_images: int, **settings: Any
 ) -> dict[int, list[Image.Image]]:
@@ -57,12 +98,34 @@ def reconstruct_at(
     return {count: pictures[i * num_images : (i + 1) * num_images] for i, count in enumerate(counts)}
 
 
-def reconstruction_grid(source: Image.Image, drawn: Mapping[int, Sequence[Image.Image]]) -> Image.Image:
-    """Source | token counts; a row for each sample, at the drawn pictures' own size within 96 to 512 pixels."""
+def write_reconstruction(
+    output: Output, original: Original, drawn: Mapping[int, Sequence[Image.Image]], scale: int, seed: int
+) -> None:
+    """Each picture by number of tokens and sample, `scale` times larger, and the grid of them all."""
+    origin: dict[str, Any] = {
+        "source": str(original.path),
+        "source_sha256": hashes_of({"": original.path}).get(""),
+    }
+    for count, pictures in drawn.items():
+        for k, picture in enumerate(pictures):
+            output.picture(
+                f"{original.stem}-{count:02d}-{k}.png", picture, scale, **origin, tokens=count, seed=seed + k
+            )
+    width = next(iter(drawn.values()))[0].width
+    source = None if original.image is None else square(original.image, width)
+    output.picture(f"{original.stem}-grid.png", reconstruction_grid(source, drawn), **origin, tokens=list(drawn))
+
+
+def reconstruction_grid(source: Image.Image | None, drawn: Mapping[int, Sequence[Image.Image]]) -> Image.Image:
+    """Source, if there is one | token counts; a row for each sample, at the pictures' own size within 96 to 512."""
     samples = max(len(pictures) for pictures in drawn.values())
-    rows = [[source if row == 0 else None, *(pictures[row] for pictures in drawn.values())] for row in range(samples)]
+    rows: list[list[Image.Image | None]] = [[pictures[row] for pictures in drawn.values()] for row in range(samples)]
+    titles = [counted(count) for count in drawn]
+    if source is not None:
+        rows = [[source if i == 0 else None, *row] for i, row in enumerate(rows)]
+        titles = ["source", *titles]
     own = next(iter(drawn.values()))[0].width
-    return grid(rows, ["source", *(counted(count) for count in drawn)], size=min(max(96, own), 512))
+    return grid(rows, titles, size=min(max(96, own), 512))
 
 
 def words_row(source: Image.Image, changed: Mapping[str, Image.Image]) -> Image.Image:

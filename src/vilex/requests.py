@@ -1,0 +1,85 @@
+"""What a call asks to be drawn, read and checked before anything is computed."""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from vilex.checks import WEIGHTS, number, one_or_more, seed
+from vilex.errors import InputError
+from vilex.prompt import Prompt, PromptWarning, image_name, parse
+
+Image = TypeVar("Image")
+
+
+def prompts_of(given: str | Prompt | Sequence[str | Prompt]) -> list[Prompt]:
+    """One prompt or several, parsed where they are not.
+
+    Raises:
+        InputError: there is none; or see `vilex.prompt.parse`.
+    """
+    several = [given] if isinstance(given, str | Prompt) else list(given)
+    if not several:
+        raise InputError("prompt: expected at least one, got none")
+    return [one if isinstance(one, Prompt) else parse(one) for one in several]
+
+
+def seeds_of(given: Any, num_images: int, num_prompts: int) -> list[int]:
+    """A seed for each picture, prompt by prompt.
+
+    Args:
+        given: of a prompt's first picture, the next ones counting up; or one for each of its `num_images`; or one for
+            each picture.
+    Raises:
+        InputError: they are no whole numbers that a generator takes, or not so many.
+    """
+    seeds = one_or_more(given, "seed", seed)
+    if len(seeds) == 1 and not hasattr(given, "__len__"):
+        seeds = [seed(seeds[0] + i) for i in range(num_images)]
+    if len(seeds) == num_images:
+        seeds *= num_prompts
+    if len(seeds) != num_images * num_prompts:
+        raise InputError(
+            f"expected {num_images} seeds, or {num_images * num_prompts} for one a picture, got {len(seeds)}"
+        )
+    return seeds
+
+
+def by_name(images: Mapping[str, Image]) -> dict[str, Image]:
+    """Images by the names that prompts know them by.
+
+    Raises:
+        InputError: a name is none, or two are the same.
+    """
+    named: dict[str, Image] = {}
+    for name, image in images.items():
+        own = image_name(name)
+        if own is None:
+            raise InputError(f"image '{name}': is no image's name; use letters, digits, _ and -, a letter first")
+        if own in named:
+            raise InputError(f"image '{name}': is given twice; give each image a name of its own")
+        named[own] = image
+    return named
+
+
+def weights_of(given: Mapping[str, float] | None, images: Iterable[str], prompts: Sequence[Prompt]) -> dict[str, float]:
+    """The weights of images by name.
+
+    Raises:
+        InputError: one is no number from -1000 to 1000, or of an image that is not there or that no prompt draws.
+    """
+    there, drawn = set(images), {name for prompt in prompts for name in prompt.names}
+    weights = {name: number(weight, f"weights: {name}", *WEIGHTS) for name, weight in by_name(given or {}).items()}
+    for name in weights:
+        if name not in there:
+            raise InputError(f"weights: there is no image named '{name}'; leave it out, or give its image")
+        if name not in drawn:
+            raise InputError(f"weights: no prompt has a slot <{name}>; leave it out, or write <{name}> into the prompt")
+    return weights
+
+
+def warn_of_unused(images: Iterable[str], prompts: Sequence[Prompt]) -> None:
+    """Say which images no prompt, negative ones included, has a slot for."""
+    used = {name for prompt in prompts for name in prompt.names}
+    for name in images:
+        if name not in used:
+            warnings.warn(f"image '{name}': no prompt has a slot <{name}>, it is not drawn", PromptWarning, 3)
