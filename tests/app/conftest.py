@@ -35,13 +35,12 @@ def address(studio):
 def browser_like(address):
     """Two visitors with cookies of their own, as browsers have them."""
 
-    def visitor():
-        client = httpx.Client(base_url=address, headers={"origin": address}, timeout=30)
+    clients = [httpx.Client(base_url=address, headers={"origin": address}, timeout=30) for _ in range(2)]
+    for client in clients:
         client.get("/")
-        return client
-
-    with visitor() as one, visitor() as other:
-        yield one, other
+    yield clients
+    for client in clients:
+        client.close()
 
 
 @pytest.fixture
