@@ -10,16 +10,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vilex.checks import PICTURES, STEPS, whole
+from vilex.drawing import Drawing
 from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
 from vilex.errors import InputError
-from vilex.guidance import PLAIN, Guidance, Mixture
+from vilex.guidance import Guidance
 from vilex.hub.folder import check_fingerprint, is_inside, resolve_base, weights_hash
 from vilex.img2img import start_from
 from vilex.pictures.inputs import FORMS, PictureLike, each_picture, one_or_several, open_picture
-from vilex.pictures.pixels import to_images
 from vilex.prompt import Prompt, parse, set_budgets
 from vilex.requests import by_name, prompts_of, seeds_of, warn_of_unused, weights_of
-from vilex.sample import make_scheduler, sample
+from vilex.sample import make_scheduler
 from vilex.t2i import attach_adapter, load_t2i
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.pipeline import Pipeline, as_pipeline
@@ -150,11 +150,10 @@ class VisualLexicon:
             num_tokens: how many of each; by default all that it has.
             settings: as in `generate`.
         """
-        tokens = [value[: self.t2i.frame.room] for value in self._each_tokens(images)]
-        count = [len(value) if num_tokens is None else num_tokens for value in tokens]
-        for one in count:
-            whole(one, "num_tokens", 1, self.t2i.frame.room)
-        prompts = [f"<image{i}:{one}>" for i, one in enumerate(count)]
+        if num_tokens is not None:
+            num_tokens = whole(num_tokens, "num_tokens", 1, self.t2i.frame.room)
+        tokens = self._each_tokens(images)
+        prompts = [f"<image{i}:{num_tokens or len(value)}>" for i, value in enumerate(tokens)]
         named = {f"image{i}": value for i, value in enumerate(tokens)}
         return self.generate(prompts, named, num_images=num_images, **settings)
 
@@ -212,32 +211,18 @@ class VisualLexicon:
         warn_of_unused(tokens, [*budgeted, against])
         with self.t2i.turn:
             begin = None if start is None else start_from(self.t2i, start, steps, strength, mask)
-        jobs = list(zip([one for one in budgeted for _ in range(num_images)], seeds, strict=True))
-        total = steps * -(-len(jobs) // batch_size)
-
-        def draw(batch: list[tuple[Prompt, int]], done: int) -> list[Image.Image]:
-            def mixed(guidance: Guidance) -> Mixture:
-                branches = [guidance.branches(one, shares) for one, _ in batch]
-                return Mixture.read(self.t2i, branches, [one for one, _ in batch], tokens, against)
-
-            guided = mixed(guidance)
-            x0 = sample(
-                self.t2i,
-                make_scheduler(scheduler, self.t2i.scheduler_config),
-                guided,
-                guided if guidance.interval == (0.0, 1.0) else mixed(PLAIN),
-                guidance.acts,
-                [seed for _, seed in batch],
-                steps,
-                begin,
-                on_step and (lambda step: on_step(done + min(step, steps), total)),
-            )
-            return self._decoded(x0)
-
+        drawing = Drawing(self.t2i, tokens, shares, against, guidance, scheduler, steps, begin)
         drawn: list[Image.Image] = []
-        for first in range(0, len(jobs), batch_size):
-            with torch.inference_mode(), self.t2i.turn:
-                drawn += draw(jobs[first : first + batch_size], steps * (first // batch_size))
+        prompts = [one for one in budgeted for _ in range(num_images)]
+        batches = range(0, len(prompts), batch_size)
+        for number, first in enumerate(batches):
+
+            def report(step: int, done: int = steps * number) -> None:
+                if on_step:
+                    on_step(done + min(step, steps), steps * len(batches))
+
+            batch = slice(first, first + batch_size)
+            drawn += drawing.draw(prompts[batch], seeds[batch], report)
         return drawn
 
     def prompt_embeds(
@@ -316,9 +301,3 @@ class VisualLexicon:
         if num_tokens is not None:
             num_tokens = whole(num_tokens, "num_tokens", 1, self.t2i.frame.room)
         return set_budgets(prompt, self.t2i.frame, available, num_tokens)
-
-    def _decoded(self, x0: Tensor) -> list[Image.Image]:
-        pixels = self.t2i.decode(x0)
-        if not pixels.isfinite().all():
-            raise InputError("the frozen model's picture is NaN or infinite; use float32 or bfloat16, or less guidance")
-        return to_images(pixels)
