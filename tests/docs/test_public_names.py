@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("griffe")
-
 from tools.docs.public_names import PENDING, undocumented
 
 ROOM = '''"""A room."""

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("mkdocs")
 ROOT = Path(__file__).parents[2]
 SOURCES = ("README.md", "mkdocs.yml", "pyproject.toml", "docs", "recipes", "integrations", "tools", "src", "configs")
 SOURCES += ("LICENSE-WEIGHTS", "examples", "benchmarks", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")

@@ -69,5 +69,6 @@ def test_it_holds_what_tests_and_commands_read(unpacked):
         str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()
     }
     wanted = {name for name in wanted if "__pycache__" not in name and ".egg-info" not in name}
-    files = {"README.md", "LICENSE", "LICENSE-WEIGHTS", "Makefile", "constraints.txt", "mkdocs.yml", "pyproject.toml"}
-    assert wanted | files <= kept
+    files = {path.name for path in ROOT.glob("*.*") if path.suffix in {".md", ".toml", ".yml", ".txt", ".cff", ".py"}}
+    files |= {"LICENSE", "LICENSE-WEIGHTS", "Makefile"}
+    assert {"README.md", "CHANGELOG.md", "setup.py"} < files and wanted | files <= kept

@@ -1,19 +1,23 @@
 """Notebooks: to pages of the site with their light outputs, and anew by the code as it is.
 
-    python -m tools.docs.notebooks          # runs docs/notebooks/*.ipynb in place, and keeps what their cells show
+    python -m tools.docs.notebooks [FILE ...]     # runs all of docs/notebooks in place, and keeps what their cells show
 
 Tests run them too (tests/docs/test_notebooks.py), with fewer steps.
 """
 
 import base64
 import json
+import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tools.docs.pages import ROOT
 
-FOLDER = ROOT / "docs" / "notebooks"
+PLACE = Path("docs", "notebooks")
+FOLDER = ROOT / PLACE
 
 
 def notebook_page(path: Path) -> dict[str, str | bytes]:
@@ -28,9 +32,9 @@ def notebook_page(path: Path) -> dict[str, str | bytes]:
         cells.append(f"```python\n{source}\n```")
         for output in cell["outputs"]:
             data = output.get("data", {})
-            if "image/png" in data:
-                name = f"{path.stem}-{number}.png"
-                files[name] = base64.b64decode(data["image/png"])
+            if "image/jpeg" in data:
+                name = f"{path.stem}-{number}.jpg"
+                files[name] = base64.b64decode(data["image/jpeg"])
                 cells.append(f"![What the cell shows]({name})")
             elif text := "".join(output.get("text") or data.get("text/plain") or ""):
                 cells.append(f"```text\n{text.rstrip()}\n```")
@@ -39,39 +43,48 @@ def notebook_page(path: Path) -> dict[str, str | bytes]:
 
 
 def run(notebook: Any, folder: Path) -> Any:
-    """Run a notebook (of nbformat) from its first cell to its last in a folder; its outputs are then in it.
+    """Run a notebook (of nbformat) from its first cell to its last, in a folder with a copy of examples/ around it.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell fails.
     """
     from nbclient import NotebookClient
 
-    return NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(folder)}}).execute()
+    place = folder / PLACE
+    place.mkdir(parents=True)
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    return NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(place)}}).execute()
 
 
-def plain(notebook: Any) -> Any:
-    """What of a notebook is kept: its cells and what people look at; no times, no machine, no progress bars."""
+def plain(notebook: Any, folder: Path) -> Any:
+    """What of a notebook is kept: cells, words, pictures as JPEG; no times, and nothing of the folder it ran in."""
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     for number, cell in enumerate(notebook.cells):
         cell.id, cell.metadata = f"cell-{number}", {}
         if cell.cell_type == "code":
             cell.execution_count = None
-            cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
-            for output in cell.outputs:
-                if output.output_type != "stream":
-                    output.metadata = {}
-                if output.output_type == "execute_result":
-                    output.execution_count = None
+            cell.outputs = list(_shown(cell.outputs, f"{folder / PLACE}/"))
     return notebook
+
+
+def _shown(outputs: list[Any], folder: str) -> Iterator[Any]:
+    """A cell's outputs: what it printed as one, then what it shows."""
+    if printed := "".join(one.text for one in outputs if one.get("name") == "stdout").replace(folder, ""):
+        yield {"output_type": "stream", "name": "stdout", "text": printed}
+    for one in outputs:
+        if "data" in one:
+            kind = "image/jpeg" if "image/jpeg" in one.data else "text/plain"
+            yield {"output_type": "display_data", "metadata": {}, "data": {kind: one.data[kind]}}
 
 
 def main() -> None:
     """Run every notebook here, and keep what its cells show."""
     import nbformat
 
-    for path in sorted(FOLDER.glob("*.ipynb")):
+    for path in [Path(name) for name in sys.argv[1:]] or sorted(FOLDER.glob("*.ipynb")):
         with tempfile.TemporaryDirectory() as folder:
-            done = plain(run(nbformat.read(path, as_version=4), Path(folder)))  # type: ignore[no-untyped-call]
+            notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+            done = nbformat.from_dict(plain(run(notebook, Path(folder)), Path(folder)))  # type: ignore[no-untyped-call]
         nbformat.write(done, path)  # type: ignore[no-untyped-call]
         print(path)
 

@@ -23,8 +23,8 @@ def repository_path(page: str) -> str:
 
 
 def site_path(file: str) -> str:
-    """The opposite of `repository_path`: what the site calls a file of the repository."""
-    return file.removeprefix(DOCS)
+    """The opposite of `repository_path`: what the site calls a file of the repository; a notebook is a page there."""
+    return re.sub(r"\.ipynb$", ".md", file.removeprefix(DOCS))
 
 
 def relinked(markdown: str, page: str) -> tuple[str, set[str]]:
