@@ -41,6 +41,7 @@ POLICY = (
     "img-src 'self' data: blob:; media-src 'self' data: blob:; worker-src 'self' blob:; "
     "connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
 )
+_PROGRAMS = re.compile(rb"window\.gradio_api_info = .*?;</script>", re.DOTALL)  # what programs can call
 _OUTSIDE = re.compile(rb"<meta\b[^>]*https?://[^>]*>")  # gradio's own pictures and addresses, for link previews
 
 
@@ -60,8 +61,7 @@ class Guard:
                 await self.app(scope, receive, send)
             return
         visitor = visitor_of(Headers(scope=scope))
-        own = visitor or secrets.token_urlsafe(24)
-        send = _decorated(send, None if visitor else own, scope["path"])
+        send = _decorated(send, scope, visitor)
         answer = self._refusal(scope, visitor)
         if answer is None and scope["path"] == UPLOAD:
             answer = await receive_upload(Request(scope, receive), self.files, visitor)
@@ -149,12 +149,13 @@ def _logged_in(scope: Message) -> bool:
     return any(token is not None and token.value in app.tokens for token in tokens)
 
 
-def _decorated(send: Send, visitor: str | None, path: str) -> Send:
+def _decorated(send: Send, scope: Message, visitor: str) -> Send:
     """Answers with headers that keep a page to this server; a new visitor gets a cookie with the page.
 
-    A body of the page itself goes without what names outside addresses.
+    The page itself goes without what names outside addresses, and before the login without what programs can call.
     """
     held: Message = {}
+    path = scope["path"]
 
     async def decorated(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -165,8 +166,9 @@ def _decorated(send: Send, visitor: str | None, path: str) -> Send:
             if path.startswith(FILE):
                 headers["Cache-Control"] = "private, max-age=3600"
             if path == "/":
-                if visitor:
-                    headers.append("Set-Cookie", f"{VISITOR}={visitor}; Path=/; HttpOnly; SameSite=Strict")
+                if not visitor:
+                    cookie = f"{VISITOR}={secrets.token_urlsafe(24)}; Path=/; HttpOnly; SameSite=Strict"
+                    headers.append("Set-Cookie", cookie)
                 held["start"], held["body"] = message, b""
                 return
         if path == "/" and message["type"] == "http.response.body":
@@ -174,6 +176,8 @@ def _decorated(send: Send, visitor: str | None, path: str) -> Send:
             if message.get("more_body"):
                 return
             start, body = held["start"], _OUTSIDE.sub(b"", held["body"])
+            if not _logged_in(scope):
+                body = _PROGRAMS.sub(b"window.gradio_api_info = {};</script>", body)
             if "content-length" in (headers := MutableHeaders(scope=start)):
                 headers["Content-Length"] = str(len(body) if body else headers["Content-Length"])
             await send(start)

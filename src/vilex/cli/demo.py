@@ -1,6 +1,7 @@
 """`vilex app`: the browser demo."""
 
 import os
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +44,9 @@ def app(
     from vilex.app.server import served
     from vilex.app.studio import Studio
 
-    login = None if auth is None else (auth, _password())
+    if auth is not None and not auth.strip():
+        raise InputError("--auth: expected a user's name")
+    login = None if auth is None else (auth.strip(), _password())
     lexicon = load_lexicon(model, t2i, device, quiet, dtype, offload)
     about = _without_paths(models_of(lexicon, model, t2i, device, dtype, offload))
     studio = Studio(lexicon, about, Limits(waiting=queue, keep=60 * keep))
@@ -55,7 +58,11 @@ def app(
 
 def _password() -> str:
     """From the environment, or asked for."""
-    password = os.environ.get(PASSWORD) or typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    password = os.environ.get(PASSWORD, "")
+    if not password:
+        if not sys.stdin.isatty():
+            raise InputError(f"--auth: no terminal to ask for a password; give it as {PASSWORD}")
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     if len(password) < 8:
         raise InputError(f"{PASSWORD}: expected a password of at least 8 letters")
     return password
