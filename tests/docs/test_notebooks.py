@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools.docs.notebooks import FOLDER, notebook_page, plain, run
+from tools.docs.notebooks import FOLDER, as_a_terminal, notebook_page, plain, run
 
 SHORTER = {"STEPS = 300": "STEPS = 2", '("flags", 400)': '("flags", 32)', '("held-out", 12)': '("held-out", 4)'}
 
@@ -39,3 +39,8 @@ def test_a_notebook_is_a_page_with_its_pictures(tmp_path):
     assert text.startswith("# Notebook: start") and "(start.ipynb){" in text
     assert 'lexicon = VisualLexicon.from_pretrained("nano")' in text and "torch.Size([3, 75, 192])" in text
     assert page and all(f"({name})" in text and content[:2] == b"\xff\xd8" for name, content in page.items())
+
+
+def test_of_a_progress_bar_its_last_state_is_kept():
+    printed = "found\r\n\x1b[?25l\r\x1b[2Ktraining 1/2\r\x1b[2Ktraining \x1b[90m==\x1b[0m 2/2\r\n\x1b[?25hdone\n"
+    assert as_a_terminal(printed) == "found\ntraining == 2/2\ndone\n"

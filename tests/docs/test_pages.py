@@ -40,7 +40,7 @@ def commands():
 
 @pytest.mark.parametrize("line", commands())
 def test_commands_parse(line):
-    words = shlex.split(line, comments=True)
+    words = shlex.split(re.split(r"\s#\s", line)[0])
     if words[0] == "--version":
         return
     command = typer.main.get_command(app)
@@ -95,8 +95,8 @@ def test_costs_in_the_readme_are_those_of_the_table():
     ]
     hours = {row[0].strip("| `"): row[-1].strip(" |") for row in rows}
     assert set(hours) == {path.stem for path in ROOT.glob("configs/*.toml")}
-    said = re.search(r"that is (\d+) hours of one GPU.*?(\d+) hours of eight.*?and (\d+) hours of 64",
-                     (ROOT / "README.md").read_text(), re.DOTALL)  # fmt: skip
+    text = " ".join((ROOT / "README.md").read_text().split())
+    said = re.search(r"that is (\d+) hours of one GPU.*?, (\d+) hours of eight.*?, and (\d+) hours of 64", text)
     assert said.groups() == (hours["sd15-24gb"], hours["sd15-8gpu"], hours["sd15-paper"])
 
 

@@ -49,7 +49,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {file.src_uri: file.content_string for file in files.documentation_pages()}
     for path in outside_files(pages):
         files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
-    config.nav = _expanded(config.nav, sorted(file.src_uri for file in files.documentation_pages()))
+    config.nav = _expanded(config.nav, sorted((file.src_uri for file in files.documentation_pages()), key=_index_first))
     return files
 
 
@@ -67,6 +67,11 @@ def _made(asked: re.Match[str], page: str) -> str:
         return MAKERS[maker](*([argument] if argument else []))
     except (AttributeError, ImportError, ValueError) as error:
         raise PluginError(f"{page}: {asked.group()}: {error}") from None
+
+
+def _index_first(page: str) -> tuple[str, bool, str]:
+    folder, _, name = page.rpartition("/")
+    return folder, name != "index.md", name
 
 
 def _expanded(nav: Any, pages: list[str]) -> Any:

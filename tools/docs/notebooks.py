@@ -7,6 +7,7 @@ Tests run them too (tests/docs/test_notebooks.py), with fewer steps.
 
 import base64
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from tools.docs.pages import ROOT
 
 PLACE = Path("docs", "notebooks")
 FOLDER = ROOT / PLACE
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def notebook_page(path: Path) -> dict[str, str | bytes]:
@@ -69,12 +71,18 @@ def plain(notebook: Any, folder: Path) -> Any:
 
 def _shown(outputs: list[Any], folder: str) -> Iterator[Any]:
     """A cell's outputs: what it printed as one, then what it shows."""
-    if printed := "".join(one.text for one in outputs if one.get("name") == "stdout").replace(folder, ""):
-        yield {"output_type": "stream", "name": "stdout", "text": printed}
+    if printed := as_a_terminal("".join(one.text for one in outputs if one.get("name") == "stdout")):
+        yield {"output_type": "stream", "name": "stdout", "text": printed.replace(folder, "")}
     for one in outputs:
         if "data" in one:
             kind = "image/jpeg" if "image/jpeg" in one.data else "text/plain"
             yield {"output_type": "display_data", "metadata": {}, "data": {kind: one.data[kind]}}
+
+
+def as_a_terminal(text: str) -> str:
+    """What is left on a terminal in the end: no colours, of a progress bar its last state."""
+    lines = _CONTROL.sub("", text.replace("\r\n", "\n")).split("\n")
+    return "\n".join(line.rpartition("\r")[2] for line in lines)
 
 
 def main() -> None:
