@@ -22,4 +22,4 @@ def test_a_row_of_an_evaluation(tmp_path, monkeypatch):
     place = {}
     exec(code.replace("captions=()", "captions=(), steps=2"), place)
     rows = place["results"]["rows"]
-    assert rows["sources"]["error"]["mean"] == 0 < rows["4 tokens"]["error"]["mean"]
+    assert rows["sources"]["squared error"]["mean"] == 0 < rows["4 tokens"]["squared error"]["mean"]
