@@ -1,18 +1,14 @@
-"""Number formats and attention kernels, chosen by what this processor does fast.
+"""Number formats, chosen by what this processor does fast.
 
 bfloat16 matrix products are twice as fast as float32's where `lscpu` shows `avx512_bf16` or AMX, and slower where
-the processor must emulate them: so they are timed. On CPUs the fused attention's backward pass takes 40% of a
-small U-Net's step; the plain one, matrix products and a softmax, takes a tenth. Group norms are faster in float32.
+the processor must emulate them: so they are timed. Group norms are faster in float32.
 """
 
 import time
 from contextlib import AbstractContextManager
 
 import torch
-from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
-from transformers import PreTrainedModel
 
 WORTH = 1.3  # bfloat16 products must be faster by this factor to pay for the casts around them
 SECONDS = 0.5  # of measurement
@@ -39,15 +35,6 @@ def choose_precision(device: str) -> str:
 def autocast(device: str, precision: str) -> AbstractContextManager[None]:
     """Matrix products in the chosen format; weights, losses and averages stay float32."""
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
-
-
-def use_plain_attention(*models: PreTrainedModel | UNet2DConditionModel) -> None:
-    """Matrix products and a softmax in place of the fused kernel: the same result, on CPUs a faster gradient."""
-    for model in models:
-        if isinstance(model, UNet2DConditionModel):
-            model.set_attn_processor(AttnProcessor())
-        else:
-            model.set_attn_implementation("eager")
 
 
 def normalise_in_float32(model: nn.Module) -> None:

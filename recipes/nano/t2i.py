@@ -22,7 +22,6 @@ from recipes.nano.autoencoder import PATCH, encode_all
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer
 from recipes.nano.mosaic import LENGTH, LEVEL_ENDS, place_vectors, word_parts, word_vectors
-from recipes.nano.precision import use_plain_attention
 from recipes.nano.presets import Preset, TextToImagePreset
 from recipes.nano.scenes import SIZE
 from recipes.nano.speech import CaptionBank, read
@@ -31,6 +30,7 @@ from recipes.nano.tokenizer import POSITIONS, learn_tokenizer
 from recipes.nano.words import train_words
 from vilex.hub.folder import file_hash
 from vilex.pictures.grid import grid
+from vilex.t2i.attention import use_plain_attention
 
 RASTER_NOISE = 0.6  # of the noise levels are left out while words learn their places
 PROBES = (
