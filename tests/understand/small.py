@@ -52,9 +52,7 @@ def paligemma(folder: Path, seed: int = 0, published: bool = False, **vision) ->
         hidden_size=TEXT["hidden_size"],
     )
     model = PaliGemmaForConditionalGeneration(config)
-    with torch.no_grad():
-        for parameter in model.parameters():  # Gemma's own spread is for a width of 2048
-            parameter.mul_(6) if parameter.ndim == 2 else parameter.add_(torch.randn_like(parameter) * 0.1)
+    _stir(model)
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     if published:
@@ -70,9 +68,17 @@ def llama(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = LlamaConfig(vocab_size=len(words), **TEXT, tie_word_embeddings=True)
     model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(6) if parameter.ndim == 2 else parameter.add_(torch.randn_like(parameter) * 0.1)
+    _stir(model)
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
+
+
+@torch.no_grad()
+def _stir(model):
+    """Weights of a spread that lets every layer speak; transformers' own, 0.02, is for a width of 2048."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            parameter.mul_(5 if "embed_tokens" in name else 15)
+        else:
+            parameter.add_(torch.randn_like(parameter) * 0.1)

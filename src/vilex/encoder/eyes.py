@@ -1,7 +1,6 @@
 """Whatever looks at a picture, under one name: a ViLex encoder, tower and pooler, or a vision model by itself."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from vilex.encoder.loading import load_encoder
@@ -11,7 +10,6 @@ from vilex.encoder.preprocess import Preprocess
 from vilex.encoder.towers import load_tower, patch_width, tower_image_size, tower_normalization
 from vilex.errors import InputError
 from vilex.hub.folder import read_json, resolve
-from vilex.hub.state_hash import state_hash
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,6 @@ class Eyes:
     def width(self) -> int:
         """D, of the patches."""
         return patch_width(self.tower)
-
-    @cached_property
-    def sha256(self) -> str:
-        """Of all the weights."""
-        return state_hash((self.encoder or self.tower).state_dict())
 
 
 def load_eyes(name: str) -> Eyes:

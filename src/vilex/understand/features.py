@@ -124,8 +124,11 @@ class ImageFeatures:
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:
-        """All that looks."""
-        return (self.latents.vae,) if self.latents else (self.eyes.encoder or self.eyes.tower,)
+        """All that looks; where no tokens are asked for, the tower alone."""
+        if self.latents:
+            return (self.latents.vae,)
+        with_pooler = self.eyes.encoder if "tokens" in self._names() else None
+        return (with_pooler or self.eyes.tower,)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "ImageFeatures":
         """Look on a device, in a precision."""
@@ -189,9 +192,7 @@ class ImageFeatures:
 
     def weights_sha256(self) -> str:
         """Of all that looks."""
-        if not self.latents:
-            return self.eyes.sha256
-        self._hash = self._hash or state_hash(self.latents.vae.state_dict())
+        self._hash = self._hash or state_hash(self.modules[0].state_dict())
         return self._hash
 
     def key(self) -> str:

@@ -21,6 +21,7 @@ from vilex.hub.loading import quiet_loading
 from vilex.understand.views import squash
 
 HALF = (0.5, 0.5, 0.5)
+AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 
 
 class LatentPatches:
@@ -58,16 +59,25 @@ def load_vae(base: str | None, encoder: str = "") -> Any:
     folder = _base_folder(base, encoder)
     named = read_json(folder / "model_index.json").get("vae") if (folder / "model_index.json").is_file() else None
     kind = named[1] if isinstance(named, list) and len(named) == 2 else None
-    if kind not in ("AutoencoderKL", "AutoencoderTiny"):
+    if kind not in AUTOENCODERS:
         raise InputError(
             f"{folder}: has no auto-encoder of latents (vae is {kind}); name another model as features.vae"
         )
-    check_safetensors(folder / "vae")
-    with quiet_loading(), as_configured(folder / "vae"):
+    return load_autoencoder(folder)
+
+
+def load_autoencoder(folder: Path) -> Any:
+    """The auto-encoder in `folder`/vae, by its own config.json; see `load_vae` for what raises."""
+    folder = folder / "vae"
+    kind = read_json(folder / "config.json").get("_class_name")
+    if kind not in AUTOENCODERS:
+        raise InputError(f"{folder}: a {kind}; expected {' or '.join(AUTOENCODERS)}")
+    check_safetensors(folder)
+    with quiet_loading(), as_configured(folder):
         vae, about = getattr(diffusers, kind).from_pretrained(
-            folder / "vae", use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
-    check_whole(folder / "vae", vae, about)
+    check_whole(folder, vae, about)
     return vae
 
 
