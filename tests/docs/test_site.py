@@ -83,7 +83,7 @@ def test_what_is_generated_stands_in_its_page(site):
     assert not [page for page in site.rglob("*.html") if "&lt;!-- " in page.read_text(encoding="utf-8")]
 
 
-def test_broken_links_end_the_build_and_are_named(tmp_path):
+def test_broken_links_and_forgotten_pages_end_the_build_and_are_named(tmp_path):
     for name in SOURCES:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "models"))
@@ -91,7 +91,8 @@ def test_broken_links_end_the_build_and_are_named(tmp_path):
             shutil.copy(ROOT / name, tmp_path / name)
     with (tmp_path / "docs" / "guide.md").open("a", encoding="utf-8") as page:
         page.write("\n[a](no-such-page.md) [b](models.md#no-such-heading) ![c](images/none.png)\n")
+    (tmp_path / "docs" / "lost.md").write_text("# In no navigation\n")
     done = build(tmp_path, tmp_path / "site")
     assert done.returncode != 0
-    for said in ("no-such-page.md", "no-such-heading", "images/none.png"):
+    for said in ("no-such-page.md", "no-such-heading", "images/none.png", "lost.md"):
         assert said in done.stdout + done.stderr
