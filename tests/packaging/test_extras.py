@@ -73,7 +73,9 @@ def test_every_import_is_a_hard_requirement_or_names_its_extra():
     assert {"pyarrow", "torchmetrics", "peft", "ray", "wandb"} <= guarded
 
 
-@pytest.mark.parametrize(("folder", "extra"), [("recipes", "recipes"), ("benchmarks", "test"), ("examples", None), ("tools", "docs")])
+@pytest.mark.parametrize(
+    ("folder", "extra"), [("recipes", "recipes"), ("benchmarks", "test"), ("examples", None), ("tools", "docs")]
+)
 def test_what_lies_beside_the_package_imports_what_its_extra_brings(folder, extra):
     owners, own = packages_distributions(), {"vilex", "recipes", "benchmarks", "examples", "tools"}
     allowed = {normal(name) for name in PROJECT["dependencies"]} | (distributions(extra) if extra else set())
