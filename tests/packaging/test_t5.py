@@ -8,7 +8,7 @@ import sentencepiece
 from transformers import T5TokenizerFast
 
 from vilex.extras import MissingPackage
-from vilex.t2i.folder import _load
+from vilex.t2i.parts import _load
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import T5EncoderModel
 
 from vilex.prompt import Frame, Prompt, compose, inject
 from vilex.t2i.offload import device_of
 
+SEES_ALL = ("t5", "t5_gemma_module")  # model types whose positions see what is behind them too
 _INJECTED: ContextVar[tuple[nn.Module, Tensor] | None] = ContextVar("injected", default=None)
 """A lookup and what it gives instead of its words, within a call of its text encoder: every thread has its own."""
 
@@ -45,30 +45,43 @@ class TextEncoder:
 
     @property
     def lookup(self) -> Tensor:
-        """The lookup matrix, [V, d]."""
-        return self.table.weight
+        """What the lookup gives for every word, [V, d]: its matrix, times what Gemma's multiplies it by."""
+        scale = getattr(self.table, "embed_scale", None)
+        return self.table.weight if scale is None else self.table.weight * scale.to(self.table.weight.dtype)
 
     @property
     def width(self) -> int:
-        return self.lookup.shape[1]
+        return self.table.weight.shape[1]
 
     def embed(self, ids: Tensor) -> Tensor:
         """Look words up: ids [B, L] -> embeddings [B, L, d]."""
         return self.table(ids.to(device_of(self.table)))
 
-    def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]], masked: bool, **how: Any) -> Any:
+    def read(
+        self,
+        prompts: Sequence[Prompt],
+        tokens: Sequence[Mapping[str, Tensor]],
+        masked: bool,
+        trimmed: bool = False,
+        frames: Sequence[Frame] | None = None,
+        **how: Any,
+    ) -> Any:
         """The model's own output for B prompts, and how long each is.
 
         Args:
             tokens: [n, d] by name, for each prompt.
             masked: whether the model is told what is padding.
+            trimmed: whether padding ends with the longest prompt instead of after L positions.
+            frames: of each prompt, of equally many positions; the text encoder's own by default.
             how: further arguments of the model.
         Returns:
             Output of the model; [B] on the CPU, positions up to the end of each prompt.
         """
-        layouts = [compose(prompt, self.frame) for prompt in prompts]
-        ids = torch.stack([layout.ids for layout in layouts]).to(device_of(self.table))
+        framed = zip(prompts, frames or [self.frame] * len(prompts), strict=True)
+        layouts = [compose(prompt, frame) for prompt, frame in framed]
         lengths = torch.tensor([layout.length for layout in layouts])
+        size = int(lengths.max()) if trimmed else len(layouts[0].ids)
+        ids = torch.stack([layout.ids[:size] for layout in layouts]).to(device_of(self.table))
         mask = self._mask(lengths, ids.shape[1]).to(ids.device) if masked else None
         return self(ids, inject(self.embed(ids), layouts, list(tokens)), mask, **how), lengths
 
@@ -82,12 +95,12 @@ class TextEncoder:
         if self.model.config._attn_implementation != "sdpa":
             return there.long()
         seen = there[:, None, None].expand(-1, -1, size, -1)
-        return seen if isinstance(self.model, T5EncoderModel) else seen.tril()
+        return seen if self.model.config.model_type in SEES_ALL else seen.tril()
 
     def __call__(self, ids: Tensor, embeddings: Tensor, mask: Tensor | None = None, **how: Any) -> Any:
         """Run on embeddings [B, L, d]; ids [B, L] still tell where [EOS] is. Threads do not see each other's."""
         if self.native:
-            return self.model(inputs_embeds=embeddings.to(self.lookup.dtype), attention_mask=mask, **how)
+            return self.model(inputs_embeds=embeddings.to(self.table.weight.dtype), attention_mask=mask, **how)
         before = _INJECTED.set((self.table, embeddings))
         try:
             if not self.clip_skip:
