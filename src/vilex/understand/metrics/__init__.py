@@ -1,0 +1,1 @@
+"""Scores of answers, each under the name of who defined it."""
