@@ -88,7 +88,7 @@ def test_every_extra_has_its_row(monkeypatch, tmp_path):
     text = project.extras()
     for extra, purpose in written["tool"]["vilex"]["extras"].items():
         assert f"| `{extra}` | {purpose} |" in text
-    assert "what `train`, `eval`, `baselines` brings" in text
+    assert "| tensorboard>=2.18, what `data` brings |" in text
     (tmp_path / "pyproject.toml").write_text('[project.optional-dependencies]\nnew = ["a"]\n[tool.vilex.extras]\n')
     monkeypatch.setattr(project, "ROOT", tmp_path)
     with pytest.raises(ValueError, match="'new': say what it is for"):

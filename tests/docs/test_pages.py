@@ -100,6 +100,7 @@ def test_costs_in_the_readme_are_those_of_the_table():
     assert said.groups() == (hours["sd15-24gb"], hours["sd15-8gpu"], hours["sd15-paper"])
 
 
+@pytest.mark.slow
 def test_the_table_of_costs_is_what_a_plan_counts(tmp_path):
     from benchmarks.configs import CONFIGS, localised, row
     from vilex.plan.plan import make_plan

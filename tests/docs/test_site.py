@@ -83,6 +83,7 @@ def test_what_is_generated_stands_in_its_page(site):
     assert not [page for page in site.rglob("*.html") if "&lt;!-- " in page.read_text(encoding="utf-8")]
 
 
+@pytest.mark.slow
 def test_broken_links_and_forgotten_pages_end_the_build_and_are_named(tmp_path):
     for name in SOURCES:
         if (ROOT / name).is_dir():
