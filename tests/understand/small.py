@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import (
     GemmaConfig,
     LlamaConfig,
@@ -33,7 +33,6 @@ def tokenizer() -> PreTrainedTokenizerFast:
     words = {word: i for i, word in enumerate(words)}
     inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
-    inner.decoder = decoders.Fuse()
     inner.add_special_tokens([AddedToken(word, normalized=False) for word in SPECIAL])
     return PreTrainedTokenizerFast(
         tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>"

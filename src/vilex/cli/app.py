@@ -16,6 +16,7 @@ from vilex.cli.info import info
 from vilex.cli.options import errors
 from vilex.cli.publish import export, push
 from vilex.cli.train import train
+from vilex.cli.understand import app as understand_app
 from vilex.errors import InputError, printable
 
 INTERRUPTED = 130  # exit status, as of a shell's command that Ctrl-C ended
@@ -29,6 +30,7 @@ app = typer.Typer(
     help="Images as words.",
 )
 app.add_typer(eval_app, name="eval")
+app.add_typer(understand_app, name="understand")
 for command in (generate, reconstruct, app_command, export, push, encode, train, info):
     app.command()(command)
 

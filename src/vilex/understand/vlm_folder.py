@@ -55,6 +55,14 @@ def make_vlm(
     return vlm
 
 
+def make_features(base: str, encoder: str, features: FeaturesConfig) -> ImageFeatures:
+    """What `make_vlm` would see with; the language model is loaded only where its own tower looks."""
+    if encoder:
+        return ImageFeatures(load_eyes(encoder), features)
+    folder = resolve(base)
+    return ImageFeatures(_own_eyes(load_language_model(folder)[0], folder, f"{base}'s own tower"), features)
+
+
 def load_language_model(folder: Path, scratch: bool = False) -> tuple[Any, Any]:
     """PaliGemma or a causal language model in float32, and its tokenizer; see `make_vlm`."""
     settings = read_json(folder / "config.json")

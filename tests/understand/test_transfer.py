@@ -1,0 +1,265 @@
+"""Training to answer over frozen features: what learns, what does not, and that a run goes on as if never stopped."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import PaliGemmaForConditionalGeneration
+from typer.testing import CliRunner
+
+from tests.understand import small
+from vilex.cli.app import app
+from vilex.errors import InputError
+from vilex.settings import build
+from vilex.train.checkpoint import list_checkpoints
+from vilex.understand.answers import read_answers
+from vilex.understand.config import TransferConfig
+from vilex.understand.samples import AskedData, Order, VisitSampler
+from vilex.understand.transfer import Transfer, make_transfer_optimizer
+from vilex.understand.transfer_loop import transfer
+from vilex.understand.vlm_folder import load_vlm
+
+COLOURS = ["red", "blue", "green", "yellow"]
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bases")
+    return {"paligemma": str(small.paligemma(folder / "p")), "llama": str(small.llama(folder / "l"))}
+
+
+@pytest.fixture
+def task(tmp_path):
+    """Sixteen pictures, each of one colour, asked for it in two ways."""
+    lines = []
+    for i in range(16):
+        colour = COLOURS[i % 4]
+        Image.new("RGB", (20 + i, 24), colour).save(tmp_path / f"{i}.png")
+        asked = ["what colour is this", "caption en"][i // 8]
+        answer = colour if i < 8 else [f"a {colour} square", f"this is {colour}"]
+        lines.append(json.dumps({"image": f"{i}.png", "prefix": asked, "suffix": answer, "id": str(i)}))
+    path = tmp_path / "train.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def configure(tmp_path, bases, model_folder, task):
+    def make(out="run", base="paligemma", **sections):
+        settings = {
+            "model": {"base": bases[base], "encoder": str(model_folder)},
+            "data": {"train": str(task)},
+            "optim": {"lr": 3e-3},
+            "run": {"out": str(tmp_path / out), "steps": 6, "batch_size": 4, "device": "cpu", "log_every": 1,
+                    "look_every": 0, "save_every": 100},
+        }  # fmt: skip
+        for section, values in sections.items():
+            settings.setdefault(section, {}).update(values)
+        return build(TransferConfig, settings)
+
+    return make
+
+
+def losses(config):
+    lines = map(json.loads, Path(config.run.out, "log.jsonl").read_text().splitlines())
+    return {row["step"]: row["loss"] for row in lines}
+
+
+def weights(config):
+    return load_file(f"{config.run.out}/vlm/model.safetensors")
+
+
+@pytest.mark.parametrize("base", ["paligemma", "llama"])
+def test_it_learns_to_say_what_it_sees(configure, task, base, tmp_path):
+    config = configure(
+        base=base, features={"kind": "patches+tokens", "cache": str(tmp_path / "cache")},
+        data={"validation": str(task)}, run={"steps": 120, "batch_size": 8, "look_every": 120},
+    )  # fmt: skip
+    folder = transfer(config, quiet=True)
+    vlm = load_vlm(folder)
+    pictures = [Image.new("RGB", (40, 30), colour) for colour in COLOURS]
+    assert vlm.answer(pictures, ["what colour is this"] * 4) == COLOURS
+    looked = read_answers(Path(config.run.out) / "looks" / "step-0000120.jsonl")
+    assert len(looked) == 16 and sum(one.matches for one in looked) >= 15
+    row = json.loads(Path(config.run.out, "log.jsonl").read_text().splitlines()[-1])
+    assert row["look_match"] >= 15 / 16 and row["look_loss"] < 0.8
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("train", ["lm", "lora"])
+def test_resume_equals_the_uninterrupted_run(configure, monkeypatch, train):
+    how = {"model": {"train": train}, "objective": {"dropout": 0.1, "label_smoothing": 0.1}, "run": {"save_every": 2}}
+    straight, broken = configure("straight", **how), configure("broken", **how)
+    transfer(straight, quiet=True)
+    original = Transfer.update
+
+    def update(self, *given):
+        if self.step == 5:
+            raise Interrupted
+        return original(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transfer, "update", update)
+        with pytest.raises(Interrupted):
+            transfer(broken, quiet=True)
+    steps = [path.name for path in list_checkpoints(Path(broken.run.out) / "checkpoints")]
+    assert steps == ["step-0000002", "step-0000004"]
+    transfer(broken, quiet=True)
+    assert losses(broken) == losses(straight) and len(losses(straight)) == 6
+    own, other = weights(broken), weights(straight)
+    assert own.keys() == other.keys() and all(torch.equal(own[key], other[key]) for key in own)
+
+
+def test_cached_features_train_the_same_and_pictures_are_not_read_again(configure, monkeypatch, tmp_path):
+    plain = configure("plain", features={"kind": "patches+tokens"})
+    kept = configure(
+        "kept", features={"kind": "patches+tokens", "cache": str(tmp_path / "cache"), "cache_dtype": "float32"}
+    )
+    transfer(plain, quiet=True)
+    transfer(kept, quiet=True)
+    assert losses(kept) == pytest.approx(losses(plain), rel=1e-4)
+    looked = []
+    features = type(Transfer(configure("third")).vlm.features)
+    monkeypatch.setattr(features, "__call__", lambda self, pixels: looked.append(1))
+    again = configure("again", features=vars(kept.features))
+    transfer(again, quiet=True)
+    assert not looked and losses(again) == losses(kept)
+
+
+def test_micro_batches_change_nothing(configure):
+    whole, parts = configure("whole"), configure("parts", run={"micro_batch": 1})
+    transfer(whole, quiet=True)
+    transfer(parts, quiet=True)
+    assert losses(parts) == pytest.approx(losses(whole), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "moved"),
+    [
+        ({"train": "lm"}, {"language_model", "multi_modal_projector"}),
+        ({"train": "lm", "train_projector": False}, {"language_model"}),
+        ({"train": "projector"}, {"multi_modal_projector"}),
+        ({"train": "lora", "train_projector": False}, {"language_model"}),
+    ],
+)
+def test_only_what_the_configuration_says_learns(configure, bases, model_folder, model, moved):
+    config = configure(model=model)
+    transfer(config, quiet=True)
+    after = PaliGemmaForConditionalGeneration.from_pretrained(f"{config.run.out}/vlm").state_dict()
+    before = PaliGemmaForConditionalGeneration.from_pretrained(bases["paligemma"]).state_dict()
+    changed = {key for key in before if not torch.equal(before[key], after[key])} - {"lm_head.weight"}
+    assert {key.split(".")[1] for key in changed if "vision_tower" not in key} == moved
+    tower = load_file(model_folder / "model.safetensors")
+    assert all(torch.equal(after[f"model.vision_{key}"], tower[key]) for key in tower if key.startswith("tower."))
+
+
+def test_weight_decay_is_absolute_and_finds_what_big_visions_finds(configure):
+    config = configure(optim={"lr": 1e-3, "weight_decay": 1e-4}, features={"kind": "patches+tokens"})
+    run = Transfer(config)
+    before = run.vlm.lm.model.multi_modal_projector.linear.weight.detach().clone()
+    for group in run.optimizer.param_groups:
+        group["lr"] = 1e-3
+    for parameter in run.trained.values():
+        parameter.grad = torch.zeros_like(parameter)
+    word = run.vlm.lm.model.language_model.layers[0].mlp.up_proj.weight.detach().clone()
+    run.optimizer.step()
+    assert torch.allclose(run.vlm.lm.model.multi_modal_projector.linear.weight, before * (1 - 1e-4), atol=1e-7)
+    assert torch.equal(run.vlm.lm.model.language_model.layers[0].mlp.up_proj.weight, word)
+    everything = configure(optim={"lr": 1e-3, "weight_decay": 1e-4, "decay": "matrices"})
+    groups = make_transfer_optimizer(run.vlm, everything).param_groups
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    assert id(run.vlm.lm.model.language_model.layers[0].mlp.up_proj.weight) in decayed
+    assert all(p.ndim >= 2 for group in groups if group["weight_decay"] for p in group["params"])
+
+
+def test_each_epoch_has_every_example_once_and_suffixes_come_without_replacement():
+    order = Order(7, seed=3)
+    epochs = [[order.visit(7 * epoch + place)[0] for place in range(7)] for epoch in range(6)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs) and len({tuple(one) for one in epochs}) > 1
+    assert epochs[0] != list(range(7))  # an answer in the file's order never leaks
+    for example in range(3):
+        said = [order.suffix(example, epoch, 3) for epoch in range(6)]
+        assert sorted(said[:3]) == sorted(said[3:]) == [0, 1, 2]
+    firsts = {order.suffix(example, 0, 5) for example in range(40)}
+    assert firsts == set(range(5))
+    parts = [list(VisitSampler(8, 2, 4, rank, 2)) for rank in range(2)]
+    together = [[*one, *other] for one, other in zip(*parts, strict=True)]
+    assert together == [list(range(16, 24)), list(range(24, 32))]
+
+
+def test_a_broken_picture_is_left_out_and_named_too_many_end_the_run(configure, task):
+    (task.parent / "3.png").write_bytes(b"no picture")
+    config = configure(run={"steps": 4, "save_every": 1})
+    transfer(config, quiet=True)
+    lines = Path(config.run.out, "skipped.jsonl").read_text()
+    assert "3.png: not a readable image" in lines
+    data = AskedData(*_data_of(Transfer(configure("other"))))
+    (batch,) = data.collate([data[i] for i in range(16)])
+    assert batch.weights.sum() == 15
+    for i in range(16):
+        (task.parent / f"{i}.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"pictures are broken, more than data.max_bad_share = 0.05"):
+        transfer(configure("third", run={"steps": 40}), quiet=True)
+
+
+def _data_of(run):
+    return run.examples, run.gallery, run.vlm.layout, 0, 0
+
+
+def test_a_run_with_other_settings_is_refused(configure):
+    transfer(configure(), quiet=True)
+    with pytest.raises(InputError, match=r"holds a run with optim.lr = 0.003, not 0.001; give another run.out"):
+        transfer(configure(optim={"lr": 1e-3}), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"model": {"base": ""}}, "model.base is missing"),
+        ({"data": {"train": ""}}, "data.train is missing"),
+        ({"model": {"scratch": True, "train": "lora"}}, "model.scratch: random weights never learn"),
+        ({"model": {"train": "projector", "train_projector": False}}, "nothing learns"),
+        ({"run": {"steps": 0, "epochs": 0.0}}, "both 0"),
+        ({"run": {"batch_size": 0}}, "run.batch_size: expected a whole number from 1"),
+    ],
+)
+def test_settings_that_cannot_work_are_one_line(configure, sections, said):
+    with pytest.raises(InputError, match=said):
+        transfer(configure(**sections), quiet=True)
+
+
+def run_cli(*arguments):
+    said = CliRunner().invoke(app, ["understand", *map(str, arguments)])
+    if said.exception and not isinstance(said.exception, SystemExit):
+        raise said.exception
+    return said
+
+
+def test_from_a_toml_file_to_an_answer_as_a_user_would(tmp_path, bases, task):
+    (tmp_path / "run.toml").write_text(
+        f'[model]\nbase = "{bases["llama"]}"\nencoder = "nano"\n[features]\nkind = "tokens"\ncache = "cache"\n'
+        '[data]\ntrain = "train.jsonl"\n[optim]\nlr = 3e-3\n'
+        '[run]\nout = "run"\nsteps = 3\nbatch_size = 4\ndevice = "cpu"\nlook_every = 0\n'
+    )
+    assert "16 pictures" in run_cli("cache", tmp_path / "run.toml").stdout
+    assert "trained model" in run_cli("train", tmp_path / "run.toml").stdout
+    vlm = tmp_path / "run" / "vlm"
+    said = run_cli("ask", vlm, tmp_path / "0.png", "what colour is this", "--json")
+    assert json.loads(said.stdout)["prefix"] == "what colour is this"
+    (tmp_path / "5.png").unlink()
+    done = CliRunner().invoke(
+        app, ["understand", "eval", str(vlm), str(task), "-o", str(tmp_path / "a.jsonl"), "--max-new-tokens", "3"]
+    )
+    assert done.exit_code == 2 and "15 answers" in done.stdout
+    answers = read_answers(tmp_path / "a.jsonl")
+    assert [one.id for one in answers] == [str(i) for i in range(16) if i != 5] and answers[0].truths == ("red",)
+    with pytest.raises(InputError, match="exists"):
+        run_cli("eval", vlm, task, "-o", tmp_path / "a.jsonl")
+    with pytest.raises(InputError, match=r"no vilex-vlm.json"):
+        run_cli("ask", tmp_path, tmp_path / "0.png", "what")
