@@ -169,10 +169,35 @@ def test_bad_requests_are_one_line(lexicon, pictures):
         (("cat",), {"scheduler": "magic"}, "use one of dpm"),
         (("<x>", {"x": torch.zeros(3, 5)}), {}, r"expected tokens \[n, 32\]"),
         (("cat",), {"num_images": 2, "seed": [1]}, "expected 2 seeds"),
+        ((None,), {}, "prompt: expected a text, got None"),
+        ((b"cat",), {}, "prompt: expected a text"),
+        (("<x>", [torch.zeros(3, 32)]), {}, "images: expected something for each name"),
+        (("<x>", torch.zeros(3, 32)), {}, "images: expected something for each name"),
+        (("<x>", {1: torch.zeros(3, 32)}), {}, "image '1': is no image's name"),
+        (("cat", {}), {"weights": [1.0]}, "weights: expected something for each name"),
+        (("cat",), {"guidance": 3.0}, r"guidance: expected weights as of Guidance\(cfg=3.0\), got 3.0"),
+        (("cat",), {"scheduler": {}}, "scheduler: expected a text"),
     ]
     for arguments, settings, message in cases:
         with pytest.raises(InputError, match=message):
             lexicon.generate(*arguments, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "gpu"}, "device: 'gpu' is no device"),
+        ({"device": "cuda:99"}, "device: no device 'cuda:99' here"),
+        ({"device": "meta"}, "device: 'meta' is no device"),
+        ({"dtype": "float16"}, "dtype: expected torch.float32"),
+        ({"dtype": torch.int8}, "dtype: expected torch.float32"),
+        ({"name": None}, "model: expected a folder or a hub id, got None"),
+        ({"t2i": 3}, "base_model; give the frozen model by t2i"),
+    ],
+)
+def test_where_and_as_what_a_model_is_loaded_is_checked(settings, message):
+    with pytest.raises(InputError, match=message):
+        VisualLexicon.from_pretrained(**settings)
 
 
 def test_wrong_width_is_refused(sd_folder, tower_folder):
@@ -301,6 +326,7 @@ def test_numbers_are_checked_before_anything_is_drawn(lexicon, pictures, setting
         lexicon.generate("<x>", {"x": pictures[0], "y": pictures[1]}, **settings)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's, of a number too large for float32
 def test_numbers_of_other_kinds_are_numbers(lexicon, pictures):
     plain = lexicon.generate("<x:4>", {"x": pictures[0]}, steps=2, seed=[7, 8], num_images=2, weights={"x": 0.5})
     other = lexicon.generate(

@@ -15,6 +15,12 @@ def test_file_round_trip_keeps_provenance(tmp_path):
     assert loaded.provenance == provenance
 
 
+@pytest.mark.parametrize(("folder", "name"), [("none", "cat"), (".", 1)])
+def test_tokens_that_cannot_be_written_are_one_line(tmp_path, folder, name):
+    with pytest.raises(InputError, match=r"t\.safetensors: tokens cannot be written"):
+        save_tokens(tmp_path / folder / "t.safetensors", {name: torch.zeros(2, 4)}, {})
+
+
 def test_other_files_are_refused(tmp_path, model_folder):
     (tmp_path / "no.safetensors").write_text("no")
     for path in (tmp_path / "no.safetensors", tmp_path / "none.safetensors", model_folder / "model.safetensors"):
@@ -77,6 +83,7 @@ def test_average():
     ("call", "message"),
     [
         (lambda a: average([a, a], [1, float("nan")]), "weight: expected a number"),
+        (lambda a: average([a, 3]), r"average: expected tokens \[n, d\], got 3"),
         (lambda a: average([]), "one width d, got none"),
         (lambda a: average([a, a[:, :4]]), "one width d, got 8, 4"),
         (lambda a: average([a * float("inf")]), "NaN or infinite"),

@@ -29,7 +29,7 @@ def whole(value: Any, name: str, low: int, high: int) -> int:
     except (TypeError, RuntimeError, ValueError):
         found = None
     if found is None or not low <= found <= high:
-        raise InputError(f"{name}: expected a whole number from {low} to {high}, got {_shown(value)}")
+        raise InputError(f"{name}: expected a whole number from {low} to {high}, got {shown(value)}")
     return found
 
 
@@ -40,10 +40,24 @@ def number(value: Any, name: str, low: float, high: float) -> float:
         InputError: it is none, or out of its range; the line begins with `name`.
     """
     real = isinstance(value, Real) and not _is_bool(value)
-    found = float(value) if real and abs(value) < 1e300 else math.nan
+    try:
+        found = float(value) if real else math.nan
+    except OverflowError:  # a whole number of hundreds of digits
+        found = math.inf
     if not low <= found <= high:
-        raise InputError(f"{name}: expected a number from {low:g} to {high:g}, got {_shown(value)}")
+        raise InputError(f"{name}: expected a number from {low:g} to {high:g}, got {shown(value)}")
     return found
+
+
+def instance(value: Any, kind: Any, name: str, called: str) -> Any:
+    """A value of a kind as `isinstance` has it; `called` is what the error says was expected.
+
+    Raises:
+        InputError: it is of another.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{name}: expected {called}, got {shown(value)}")
+    return value
 
 
 def text(value: Any, name: str) -> str:
@@ -53,9 +67,9 @@ def text(value: Any, name: str) -> str:
         InputError: it is none, or holds what no Unicode text has (bytes of a name that is not UTF-8, NUL).
     """
     if not isinstance(value, str):
-        raise InputError(f"{name}: expected a text, got {_shown(value)}")
+        raise InputError(f"{name}: expected a text, got {shown(value)}")
     if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise InputError(f"{name}: expected Unicode text without NUL, got {_shown(value)}")
+        raise InputError(f"{name}: expected Unicode text without NUL, got {shown(value)}")
     return value
 
 
@@ -85,10 +99,10 @@ def _is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as an error shows it: a few words, however large it is."""
     try:
-        shown = repr(value)
+        written = repr(value)
     except ValueError:  # Python writes no numbers of thousands of digits
-        shown = "a number of thousands of digits"
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+        written = "a number of thousands of digits"
+    return written if len(written) <= 60 else f"{written[:57]}..."

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vilex.checks import PICTURES, STEPS, whole
+from vilex.checks import PICTURES, STEPS, instance, whole
+from vilex.device import check_device
 from vilex.drawing import Drawing
 from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
 from vilex.errors import InputError
@@ -67,6 +68,9 @@ class VisualLexicon:
         Raises:
             InputError: something is missing, damaged or does not fit; the line names it.
         """
+        device = check_device(str(device), "device")
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise InputError(f"dtype: expected torch.float32, torch.bfloat16 or torch.float16, got {dtype!r}")
         folder = encoder_folder(name)
         encoder = load_encoder(folder)
         base = encoder.config.base_model if t2i is None else t2i
@@ -202,10 +206,11 @@ class VisualLexicon:
         batch_size = whole(batch_size, "batch_size", *PICTURES)
         if start is None and (mask is not None or strength is not None):
             raise InputError("strength and mask are of a picture to start from; give start")
+        instance(guidance, Guidance, "guidance", "weights as of Guidance(cfg=3.0)")
         asked = prompts_of(prompt)
         seeds = seeds_of(seed, num_images, len(asked))
         make_scheduler(scheduler, self.t2i.scheduler_config)
-        tokens = self.tokens_of(images or {})
+        tokens = self.tokens_of({} if images is None else images)
         *budgeted, against = (self._budgeted(one, tokens, num_tokens) for one in [*asked, parse(negative)])
         shares = weights_of(weights, tokens, asked)
         warn_of_unused(tokens, [*budgeted, against])
@@ -254,7 +259,7 @@ class VisualLexicon:
         """
         if self.encoder.adapter is not None:
             raise InputError("prompt_embeds: ip-adapter tokens go past the text encoder; they are no prompt")
-        tokens = self.tokens_of(images or {})
+        tokens = self.tokens_of({} if images is None else images)
         asked = [self._budgeted(one, tokens, num_tokens) for one in prompts_of(prompt)]
         against = [self._budgeted(one, tokens, num_tokens) for one in prompts_of(negative)]
         if len(against) not in (1, len(asked)):

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from vilex.checks import WEIGHTS, number, one_or_more, seed
+from vilex.checks import WEIGHTS, instance, number, one_or_more, seed
 from vilex.errors import InputError
 from vilex.prompt import Prompt, PromptWarning, image_name, parse
 
@@ -17,7 +17,7 @@ def prompts_of(given: str | Prompt | Sequence[str | Prompt]) -> list[Prompt]:
     Raises:
         InputError: there is none; or see `vilex.prompt.parse`.
     """
-    several = [given] if isinstance(given, str | Prompt) else list(given)
+    several = [given] if isinstance(given, str | Prompt) or not isinstance(given, Iterable) else list(given)
     if not several:
         raise InputError("prompt: expected at least one, got none")
     return [one if isinstance(one, Prompt) else parse(one) for one in several]
@@ -44,15 +44,15 @@ def seeds_of(given: Any, num_images: int, num_prompts: int) -> list[int]:
     return seeds
 
 
-def by_name(images: Mapping[str, Image]) -> dict[str, Image]:
-    """Images by the names that prompts know them by.
+def by_name(images: Mapping[str, Image], what: str = "images") -> dict[str, Image]:
+    """Images by the names that prompts know them by; or `what` else is given by those names.
 
     Raises:
         InputError: a name is none, or two are the same.
     """
     named: dict[str, Image] = {}
-    for name, image in images.items():
-        own = image_name(name)
+    for name, image in instance(images, Mapping, what, 'something for each name, as {"cat": ...}').items():
+        own = image_name(name) if isinstance(name, str) else None
         if own is None:
             raise InputError(f"image '{name}': is no image's name; use letters, digits, _ and -, a letter first")
         if own in named:
@@ -67,8 +67,9 @@ def weights_of(given: Mapping[str, float] | None, images: Iterable[str], prompts
     Raises:
         InputError: one is no number from -1000 to 1000, or of an image that is not there or that no prompt draws.
     """
+    weights_given = by_name({} if given is None else given, "weights")
     there, drawn = set(images), {name for prompt in prompts for name in prompt.names}
-    weights = {name: number(weight, f"weights: {name}", *WEIGHTS) for name, weight in by_name(given or {}).items()}
+    weights = {name: number(weight, f"weights: {name}", *WEIGHTS) for name, weight in weights_given.items()}
     for name in weights:
         if name not in there:
             raise InputError(f"weights: there is no image named '{name}'; leave it out, or give its image")

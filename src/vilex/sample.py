@@ -13,6 +13,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
+from vilex.checks import text
 from vilex.errors import InputError
 from vilex.guidance import Mixture
 from vilex.img2img import Start
@@ -88,6 +89,7 @@ def scheduler_class(name: str, config: dict[str, Any]) -> type[SchedulerMixin]:
         InputError: there is none, or it is for models of the other kind (flow, or eps and v).
     """
     flow = is_flow(config)
+    text(name, "scheduler")
     full = {**SCHEDULERS, **(FLOW if flow else {})}.get(name, name)
     if full not in CLASSES:
         raise InputError(f"scheduler '{name}': unknown; use one of {', '.join(SCHEDULERS)}")

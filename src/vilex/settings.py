@@ -9,12 +9,12 @@ A configuration is a tree of frozen dataclasses. Its numbers carry their range, 
 
 import dataclasses
 import difflib
-import math
 import types
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from vilex.checks import shown
 from vilex.errors import InputError
 
 Config = TypeVar("Config")
@@ -103,7 +103,7 @@ def _convert(hint: Any, value: Any, where: str, name: str) -> Any:
         return tuple(_convert(arguments[0], item, where, f"{name}[{i}]") for i, item in enumerate(items))
     if hint is dict or origin is dict:
         return _expect(dict, "a section", value, where, name)
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) < 1e300:
         return float(value)
     kinds = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
     if hint not in kinds:
@@ -116,9 +116,9 @@ def _convert(hint: Any, value: Any, where: str, name: str) -> Any:
 
 def _number(kind: type, limits: Range, value: Any, where: str, name: str) -> Any:
     right = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
-    if not right or not math.isfinite(value) or not limits.low <= value <= limits.high:
+    if not right or not limits.low <= value <= limits.high:  # which NaN is not
         called = "a whole number" if kind is int else "a number"
-        raise InputError(f"{where}: {name}: expected {called} {limits}, got {value!r}")
+        raise InputError(f"{where}: {name}: expected {called} {limits}, got {shown(value)}")
     return value if isinstance(value, kind) else kind(value)
 
 

@@ -1,6 +1,7 @@
 """Image tokens as things to keep and calculate with: files, averages, spherical interpolation."""
 
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vilex.checks import WEIGHTS, number
+from vilex.checks import WEIGHTS, instance, number
 from vilex.errors import InputError
 
 SUFFIX = ".safetensors"
@@ -44,6 +45,7 @@ def checked_tokens(value: Tensor, name: str, width: int | None = None) -> Tensor
     Raises:
         InputError: they are of another shape, no finite floating-point numbers, or none.
     """
+    instance(value, Tensor, name, "tokens [n, d]")
     tokens = value[0] if value.ndim == 3 and len(value) == 1 else value
     if tokens.ndim != 2 or not tokens.numel() or width not in (None, tokens.shape[1]):
         raise InputError(f"{name}: expected tokens [n, {width or 'd'}] of one image, got {list(value.shape)}")
@@ -55,9 +57,17 @@ def checked_tokens(value: Tensor, name: str, width: int | None = None) -> Tensor
 
 
 def save_tokens(path: str | Path, tokens: Mapping[str, Tensor], provenance: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write tokens [n, d] by name as safetensors, provenance in the header."""
+    """Write tokens [n, d] by name as safetensors, provenance in the header.
+
+    Raises:
+        InputError: a name is no text, or the file cannot be written.
+    """
     plain = {name: value.detach().float().cpu().contiguous() for name, value in tokens.items()}
-    save_file(plain, path, metadata={"format": "vilex-tokens", "provenance": json.dumps(provenance)})
+    try:
+        save_file(plain, path, metadata={"format": "vilex-tokens", "provenance": json.dumps(provenance)})
+    except (OSError, TypeError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: tokens cannot be written ({reason}); give another file") from None
 
 
 def load_tokens(path: str | Path) -> TokenFile:
@@ -66,7 +76,7 @@ def load_tokens(path: str | Path) -> TokenFile:
     Raises:
         InputError: the file is missing, damaged or holds something else.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such token file; make one with `vilex encode`")
     try:
         with safetensors.safe_open(path, "pt") as file:

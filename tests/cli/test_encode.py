@@ -48,7 +48,9 @@ def test_a_file_that_is_there_is_not_replaced_unasked(images, tmp_path, encoded)
     assert set(load_tokens(out).tokens) == {"0"} and not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize(("out", "message"), [("images", "a folder"), ("images/0.png/t", "is a file")])
+@pytest.mark.parametrize(
+    ("out", "message"), [("images", "a folder"), ("images/0.png/t", "is a file"), ("t", "ends in .safetensors")]
+)
 def test_targets_that_cannot_be_written_are_named_before_the_work(images, tmp_path, encoded, out, message):
     said = encode(images / "0.png", "-o", tmp_path / out)
     assert isinstance(said.exception, InputError) and message in str(said.exception) and not encoded
@@ -106,8 +108,8 @@ def test_names_that_are_not_utf8(tmp_path, pictures):
 
 def test_half_precision_is_close(images, tmp_path):
     for dtype in ("float32", "bfloat16"):
-        assert encode(images / "0.png", "-o", tmp_path / dtype, "--dtype", dtype).exit_code == 0
-    whole, half = (load_tokens(tmp_path / dtype).tokens["0"] for dtype in ("float32", "bfloat16"))
+        assert encode(images / "0.png", "-o", tmp_path / f"{dtype}.safetensors", "--dtype", dtype).exit_code == 0
+    whole, half = (load_tokens(tmp_path / f"{dtype}.safetensors").tokens["0"] for dtype in ("float32", "bfloat16"))
     assert 0 < (whole - half).abs().max() < 0.05 * whole.abs().max()
 
 
@@ -121,7 +123,7 @@ import resource, sys
 from typer.testing import CliRunner
 from vilex.cli.app import app
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-run = lambda *files: CliRunner().invoke(app, ["encode", *files, "-o", "t", "--overwrite", "--tokens", "1"])
+run = lambda *files: CliRunner().invoke(app, ["encode", *files, "-o", "t.safetensors", "--overwrite", "--tokens", "1"])
 assert run("0.jpg").exit_code == 0
 before = peak()
 assert run(*(f"{i}.jpg" for i in range(8))).exit_code == 0

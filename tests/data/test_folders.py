@@ -62,6 +62,35 @@ def test_captions_of_any_editor(tmp_path, name, content):
     assert [source[i].captions for i in range(2)] == [("a café",), ()]
 
 
+def test_an_image_of_several_lines_has_the_captions_of_all(tmp_path):
+    for i in range(2):
+        numbered(i).save(tmp_path / f"{i}.png")
+    lines = [f'{{"file_name": "{i % 2}.png", "text": "caption {i}"}}\n' for i in range(5)]
+    (tmp_path / "metadata.jsonl").write_text("".join(lines))
+    source = open_one(path=str(tmp_path))
+    assert source[0].captions == ("caption 0", "caption 2", "caption 4")
+    assert source[1].captions == ("caption 1", "caption 3")
+
+
+def test_captions_may_keep_the_suffix_of_their_image(tmp_path):
+    numbered(0).save(tmp_path / "a.png")
+    numbered(1).save(tmp_path / "b.png")
+    (tmp_path / "a.png.txt").write_text("a cat")
+    (tmp_path / "b.png.json").write_text('{"caption": "a dog"}')
+    source = open_one(path=str(tmp_path))
+    assert [(source[i].captions, source.has_captions(i)) for i in range(2)] == [(("a cat",), True), (("a dog",), True)]
+
+
+def test_pictures_of_every_kind_that_is_read_are_found_and_others_warned_of(tmp_path):
+    for name in ("a.ppm", "b.PGM", "c.jp2", "d.png", "e.tga"):
+        numbered(0).save(tmp_path / name)
+    with pytest.warns(UserWarning, match=r"1 pictures of kinds that are not read, .*e\.tga the first"):
+        source = open_one(path=str(tmp_path))
+    assert [source.name(i) for i in range(len(source)) if source[i].image.size == (16, 16)] == [
+        "a.ppm", "b.PGM", "c.jp2", "d.png",
+    ]  # fmt: skip
+
+
 def test_captions_that_are_no_text_are_named(tmp_path):
     numbered(0).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_bytes(b"\x00\x01\x02")

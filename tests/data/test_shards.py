@@ -84,6 +84,12 @@ def test_what_belongs_to_a_picture_is_none(tmp_path, names):
     assert read(tmp_path / "a.tar") == {"a": (7, ("ein Käfer",))}
 
 
+def test_captions_may_keep_the_suffix_of_their_picture(tmp_path):
+    members = {"a.jpg": png(numbered(7)), "a.jpg.txt": b"a cat", "b 1.0.png": png(numbered(9)), "b 1.0.png.txt": b"it"}
+    write_tar(tmp_path / "a.tar", members)
+    assert read(tmp_path / "a.tar") == {"a": (7, ("a cat",)), "b 1.0": (9, ("it",))}
+
+
 def test_a_word_between_and_no_other_picture_is_the_picture(tmp_path):
     write_tar(tmp_path / "a.tar", {"v1.2/a.rgb.png": png(numbered(7)), "v1.2/a.json": b'{"caption": "it"}'})
     assert read(tmp_path / "a.tar") == {"v1.2/a": (7, ("it",))}

@@ -7,6 +7,7 @@ import pytest
 from tests.data.samples import numbered, open_one, write_shards
 from vilex.data import open_sources
 from vilex.data.config import DataConfig, SourceConfig
+from vilex.data.streamed import TarStream, guarded
 from vilex.errors import InputError
 
 
@@ -21,6 +22,24 @@ def test_missing_data_is_named(tmp_path):
     write_shards(tmp_path / "tars", [1])
     with pytest.raises(InputError, match="tar shards and other files together"):
         open_one(path=f"{tmp_path}/{{tars/000.tar,t.parquet}}")
+
+
+@pytest.mark.parametrize("path", ["", "hf:"])
+def test_a_path_that_names_nothing_is_not_the_folder_one_is_in(tmp_path, monkeypatch, path):
+    numbered(0).save(tmp_path / "0.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"data.path: '{path}' names nothing"):
+        open_one(path=path)
+    with pytest.raises(InputError, match=r"data\.path: expected a text, got None"):
+        open_one(path=None)
+
+
+def test_a_shard_that_the_system_does_not_give_says_why(tmp_path):
+    (tmp_path / "000.tar").mkdir()
+    source = TarStream([str(tmp_path / "000.tar")], SourceConfig())
+    assert [str(one) for one in guarded(source, 0)] == [
+        f"{tmp_path}/000.tar: broken shard, the rest of it is lost (Is a directory)"
+    ]
 
 
 @pytest.mark.parametrize("name", ["photos [2020]", "{a,b}", "what*", "[x]{1..3}"])

@@ -37,6 +37,13 @@ class TestParquet:
             assert len(source) == 16 and source[0].captions == ("0",) and source[15].captions == ("1",)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_tables_without_rows_are_named(tmp_path, stream):
+    pa.parquet.write_table(pa.table({"image": pa.array([], pa.binary())}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t\.parquet: no rows in it"):
+        open_one(path=str(tmp_path / "t.parquet"), stream=stream)
+
+
 def test_hugging_face_datasets(tmp_path, pictures):
     table = datasets.Dataset.from_dict(
         {"image": pictures, "text": [f"number {i}" for i in range(8)]},

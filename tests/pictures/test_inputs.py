@@ -81,9 +81,16 @@ def test_one_several_folders_and_patterns(tmp_path, pictures, path, monkeypatch)
         ("*.gif", "matches no picture"),
         ("empty", "a folder without pictures"),
         ([], "at least one"),
+        ("", "expected a path, got an empty one"),
     ):
         with pytest.raises(InputError, match=message):
             names(given)
+
+
+def test_names_longer_than_files_have_are_one_line():
+    for name, picture in each_picture("a" * 5000):
+        with pytest.raises(InputError, match="File name too long"):
+            open_picture(picture, name)
 
 
 def test_large_pictures_are_read_small(tmp_path):

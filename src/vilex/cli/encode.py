@@ -1,5 +1,6 @@
 """`vilex encode`: images to tokens, a few files or a whole collection."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,9 +88,12 @@ def _encode_files(
     from vilex.encoder import encoder_folder, load_encoder
     from vilex.hub.folder import weights_hash
     from vilex.pictures.load import load_each
+    from vilex.tokens import SUFFIX
 
     check_file(out, overwrite)
-    folder = encoder_folder(model) if any(path.is_file() for path in paths) else None
+    if out.suffix != SUFFIX:
+        raise InputError(f"-o {out}: expected a name that ends in {SUFFIX}, by which token files are known")
+    folder = encoder_folder(model) if any(map(os.path.isfile, paths)) else None
     encoder = load_encoder(folder).to(torch.device(device), getattr(torch, dtype)) if folder else None
     found: dict[Path, Tensor] = {}
     refused: list[str] = []

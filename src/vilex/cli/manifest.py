@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -145,15 +145,17 @@ def check_folder(folder: Path) -> None:
 def check_file(path: Path, overwrite: bool = False) -> None:
     """Raise InputError if a file cannot be written, or is there and may not be replaced; found before the work."""
     check_folder(path.parent)
-    if path.is_dir():
+    with _one_line(path), suppress(FileNotFoundError):
+        path.lstat()  # refuses names that no file can have
+    if os.path.isdir(path):
         raise InputError(f"{path}: a folder; give a file's name with -o")
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:
         raise InputError(f"{path}: exists; give another name with -o, or --overwrite")
 
 
 def hashes_of(files: Mapping[str, Path | None]) -> dict[str, str]:
     """SHA-256 of those files that are there, by name."""
-    return {name: file_hash(path) for name, path in files.items() if path is not None and path.is_file()}
+    return {name: file_hash(path) for name, path in files.items() if path is not None and os.path.isfile(path)}
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

@@ -23,7 +23,7 @@ from vilex.data.example import (
 )
 from vilex.errors import InputError, printable
 from vilex.extras import needs
-from vilex.pictures.load import EXTENSIONS, load_image
+from vilex.pictures.load import EXTENSIONS, UNREAD, load_image
 
 with needs("data"):
     import pyarrow
@@ -35,8 +35,9 @@ METADATA = "metadata.jsonl"
 class FolderSource(Dataset[Example]):
     """Every image below a folder and the folders it links to.
 
-    Captions come from a `.txt` beside the image (one a line), a `.json` beside it, or the nearest
-    `metadata.jsonl` above it (lines with `file_name`, as Hugging Face's image folders have them).
+    Captions come from a `.txt` beside the image (one a line), a `.json` beside it, `a.txt` or `a.jpg.txt` for `a.jpg`,
+    or the nearest `metadata.jsonl` above it (lines with `file_name`, as Hugging Face's image folders have them; an
+    image of several lines has the captions of all).
 
     Args:
         side: see `vilex.pictures.load.load_image`.
@@ -48,6 +49,9 @@ class FolderSource(Dataset[Example]):
         self.paths = [path for path in files if path.suffix.lower() in EXTENSIONS]
         if not self.paths:
             raise InputError(f"data.path: {folder}: no images below this folder")
+        if unread := [path for path in files if path.suffix.lower() in UNREAD]:
+            line = f"{folder}: {len(unread)} pictures of kinds that are not read, {unread[0]} the first; convert them"
+            warnings.warn(printable(f"{line} to PNG or JPEG"), stacklevel=2)
         self.beside: dict[Path, Path] = {}
         self.listed: dict[Path, tuple[str, ...]] = {}
         if not self.column:
@@ -75,10 +79,13 @@ class FolderSource(Dataset[Example]):
     def has_captions(self, index: int) -> bool:
         """Whether there is anything beside or above the image that captions are read from."""
         path = self.paths[index]
-        return path.with_suffix("") in self.beside or bool(self.listed.get(path))
+        return self._beside(path) is not None or bool(self.listed.get(path))
+
+    def _beside(self, path: Path) -> Path | None:
+        return self.beside.get(path.with_suffix("")) or self.beside.get(path)
 
     def _captions(self, path: Path) -> tuple[str, ...]:
-        beside = self.beside.get(path.with_suffix(""))
+        beside = self._beside(path)
         if beside is None:
             return self.listed.get(path, ())
         try:
@@ -102,6 +109,8 @@ class ParquetSource(Dataset[Example]):
             self.table = pyarrow.concat_tables(tables, promote_options="permissive")
         except pyarrow.ArrowException as error:
             raise InputError(f"data.path: {paths[0]} and {len(paths) - 1} more: columns differ ({error})") from None
+        if not len(self):
+            raise InputError(f"data.path: {paths[0]}: no rows in it, or in any table beside it")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -132,6 +141,8 @@ class HuggingFaceSource(Dataset[Example]):
 
     def __init__(self, dataset: Any, config: SourceConfig, roots: tuple[Path, ...] = (), side: int | None = None):
         self.config, self.dataset, self.roots, self.side = config, undecoded(dataset, config), roots, side
+        if not len(self):
+            raise InputError(f"data.path: {config.path}: a dataset without rows")
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -238,7 +249,8 @@ def file_stamp(path: str | Path) -> str:
 
 def _read_metadata(table: Path, column: str, known: set[Path]) -> dict[Path, tuple[str, ...]]:
     """Captions by image; a line that names no image there is warned of."""
-    listed, strangers = {}, []
+    listed: dict[Path, tuple[str, ...]] = {}
+    strangers = []
     try:
         lines = decode_text(table.read_bytes(), str(table)).splitlines()
     except OSError as error:
@@ -251,7 +263,7 @@ def _read_metadata(table: Path, column: str, known: set[Path]) -> dict[Path, tup
             path = table.parent / os.path.normpath(record["file_name"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{table} line {number}: expected an object with 'file_name' ({error})") from None
-        listed[path] = captions_in(record, column, f"{table} line {number}")
+        listed[path] = (*listed.get(path, ()), *captions_in(record, column, f"{table} line {number}"))
         if path not in known:
             strangers.append(record["file_name"])
     if strangers:

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from vilex.checks import instance
 from vilex.data.config import DataConfig, SourceConfig
 from vilex.data.indexed import FolderSource, HuggingFaceSource, ParquetSource
 from vilex.data.streamed import HuggingFaceStream, ParquetStream, TarStream
@@ -35,7 +36,9 @@ def open_source(config: SourceConfig, side: int | None = None) -> Source:
     Raises:
         InputError: a path is nothing that can be read as images, or a column is not there.
     """
-    path = config.path
+    path = instance(config.path, str, "data.path", "a text")
+    if path in ("", HUB):
+        raise InputError(f"data.path: '{path}' names nothing; give a folder, tables, tar shards or hf:NAME")
     if path.startswith(HUB):
         return _hugging_face(path.removeprefix(HUB), config, side)
     if path.startswith(PIPE) and not config.allow_pipe:

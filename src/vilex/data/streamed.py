@@ -72,6 +72,8 @@ class ParquetStream:
         self.config, self.side, self.columns = config, side, common_columns(paths, config)
         self.groups = [(path, group) for path in paths for group in range(read_parquet(path).num_row_groups)]
         self.shards = [f"{path} group {group}" for path, group in self.groups]
+        if not any(self.rows(shard) for shard in range(len(self.shards))):
+            raise InputError(f"data.path: {paths[0]}: no rows in it, or in any table beside it")
 
     def read(self, shard: int) -> Iterator[Raw | InputError]:
         path, group = self.groups[shard]
@@ -177,6 +179,8 @@ def _reason(error: Exception) -> str:
     """An error's own words; webdataset appends streams and addresses to its arguments."""
     if status := re.search(r"exit (-?\d+) \(read\)", str(error)):
         return f"its command ended with status {status[1]}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error.args[0] if error.args else type(error).__name__).split(" @ <")[0]
 
 

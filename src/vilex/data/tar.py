@@ -87,6 +87,9 @@ def samples_of(members: dict[str, bytes]) -> list[TarSample]:
             pictures.setdefault(stem, []).append(name)
         elif suffix.lower() in CAPTIONS:
             captions.setdefault(stem, {})[suffix.lower()] = content
+    for stem, names in pictures.items():  # `a.jpg.txt` is of `a.jpg`
+        for name in captions.keys() & set(names):
+            captions.setdefault(stem, captions.pop(name))
     key = group_key(next(iter(members)))
     if not pictures:
         raise InputError(f"{key}: no image, only {', '.join(members)}")

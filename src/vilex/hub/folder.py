@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors
 
+from vilex.checks import instance
 from vilex.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def resolve(name: str | Path, weights: bool = True) -> Path:
     Raises:
         InputError: neither a folder nor a model that can be fetched.
     """
+    instance(name, str | Path, "model", "a folder or a hub id")
     path, (wanted, _, revision) = EMBEDDED.get(str(name), Path(name)), str(name).partition("@")
     if not wanted:
         raise InputError("expected a model's name, got an empty one; give a folder or a hub id")

@@ -2,6 +2,7 @@
 
 import glob
 import io
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -70,15 +71,16 @@ def one_or_several(given: Any) -> list[Any]:
 
 def _paths(given: str) -> list[str]:
     """A path itself; of a folder or a pattern, the pictures it stands for."""
-    path = Path(given)
-    if path.is_dir():
-        found = sorted(str(one) for one in path.iterdir() if one.suffix.lower() in EXTENSIONS and one.is_file())
+    if not given:
+        raise InputError("images: expected a path, got an empty one; the folder one is in is .")
+    if os.path.isdir(given):
+        found = sorted(str(one) for one in Path(given).iterdir() if one.suffix.lower() in EXTENSIONS and one.is_file())
         if not found:
             raise InputError(
                 f"{given}: a folder without pictures; give one that has some, or a pattern as {given}/**/*"
             )
         return found
-    if path.exists() or not glob.has_magic(given):
+    if os.path.exists(given) or not glob.has_magic(given):
         return [given]
     matches = sorted(one for one in glob.glob(given, recursive=True) if Path(one).suffix.lower() in EXTENSIONS)
     if not matches:

@@ -19,6 +19,7 @@ MARGIN = 3  # a picture is reduced to no less than so many times the side that i
 EXTENSIONS = frozenset(
     {
         ".png",
+        ".apng",
         ".jpg",
         ".jpeg",
         ".jpe",
@@ -26,14 +27,26 @@ EXTENSIONS = frozenset(
         ".webp",
         ".gif",
         ".bmp",
+        ".dib",
         ".tif",
         ".tiff",
         ".avif",
         ".jp2",
+        ".j2k",
+        ".jpf",
+        ".jpx",
+        ".pbm",
+        ".pgm",
+        ".pnm",
+        ".ppm",
         ".heic",
         ".heif",
     }
 )
+UNREAD = {  # pictures too, but of kinds that are not read
+    ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".hdr", ".ico", ".jxl", ".nef", ".orf", ".psd", ".raf", ".raw",
+    ".rw2", ".svg", ".tga",
+}  # fmt: skip
 # Pillow's other decoders start programs (EPS), or take almost any bytes for a picture (TGA).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx mif1 msf1".split())
