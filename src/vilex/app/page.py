@@ -18,12 +18,13 @@ CSS = """
 .gradio-container { max-width: 1200px !important; }
 .said { border: none !important; background: none !important; box-shadow: none !important; }
 .said textarea { border: none !important; background: none !important; box-shadow: none !important; padding: 2px 0;
-  color: var(--body-text-color-subdued); -webkit-text-fill-color: currentColor; }
+  color: var(--body-text-color); -webkit-text-fill-color: currentColor; opacity: 1; }
 .pictures .caption-label { position: static; max-width: none; border: none; border-radius: 0; padding: 4px 2px;
   font-size: var(--text-sm); white-space: normal; text-align: center; background: none; }
 .pictures .thumbnail-lg { aspect-ratio: auto; height: auto; display: flex; flex-direction: column; }
 .pictures .thumbnail-lg img { height: auto; aspect-ratio: 1; }
-.pictures .grid-wrap { height: auto; max-height: none; }
+.pictures .grid-wrap { height: auto; min-height: 0; max-height: none; }
+.pictures .gallery-container:has(.preview) { min-height: 420px; }
 footer .divider { display: none; }
 @media (max-width: 640px) {
   .gradio-container .main { padding: 12px !important; }

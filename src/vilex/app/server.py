@@ -43,7 +43,7 @@ def served(
             server_name=host, server_port=port, share=share, auth=login and _check_of(*login), quiet=True,
             prevent_thread_lock=True, show_error=False, footer_links=["api"], run_history=False, ssr_mode=False,
             enable_monitoring=False, mcp_server=False, pwa=False, max_file_size=studio.limits.upload, css=CSS,
-            theme=theme(), allowed_paths=[], blocked_paths=[], inbrowser=False, state_session_capacity=1000,
+            theme=theme(), allowed_paths=[], blocked_paths=[], inbrowser=False, state_session_capacity=100,
             app_kwargs={
                 "middleware": [Middleware(Guard, files=studio.files)], "docs_url": None, "redoc_url": None,
                 "openapi_url": None,
