@@ -43,7 +43,7 @@ LARGEST_SHOWN = 512  # pixels a side of a source in a grid
 
 def generate(
     prompt: Annotated[str, typer.Argument(help='Words and images: "a photo of <cat:16> in the snow".')],
-    image: Annotated[list[str] | None, typer.Option(help="NAME=FILE: an image, or tokens.safetensors[#name].")] = None,
+    image: Annotated[list[str] | None, typer.Option(help="NAME=FILE: an image, or tokens.safetensors#IMAGE.")] = None,
     weight: Annotated[list[str] | None, typer.Option(help="NAME=W: 0 leaves the image out, 1 is all of it.")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, max=75, help="Tokens of images without a <name:budget>.")] = None,
     cfg: Cfg = 3.0,
@@ -115,7 +115,7 @@ def generate(
 
 
 def reconstruct(
-    images: Annotated[list[Path], typer.Argument(help="Image files, or files of tokens (tokens.safetensors[#name]).")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or files of tokens (tokens.safetensors#IMAGE).")],
     tokens: Annotated[
         str | None, typer.Option(help=f"Token counts, comma-separated; of {COUNTS} by default, as many as there are.")
     ] = None,

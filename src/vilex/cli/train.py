@@ -40,9 +40,9 @@ def train(
     with needs("train"):
         from vilex.train.loop import train as run
 
-    folder = run(settings, quiet, accept or ())
-    if not quiet and os.environ.get("RANK", "0") == "0":
-        print(f"trained encoder -> {folder}")
+    folder = run(settings, quiet or as_json, accept or ())
+    if os.environ.get("RANK", "0") == "0":
+        print_summary({"encoder": str(folder)}, f"trained encoder -> {folder}", quiet, as_json)
 
 
 def _allowing_pipes(settings: "TrainConfig", overrides: list[str]) -> "TrainConfig":
