@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from recipes.nano.frozen import frozen_model
+from recipes.nano.precision import choose_precision
 from recipes.nano.presets import Preset
 from vilex.train.config import TrainConfig
 from vilex.train.loop import train
@@ -15,12 +16,30 @@ def train_vilex(preset: Preset, out: Path) -> None:
 
 
 def vilex_config(preset: Preset, out: Path) -> TrainConfig:
-    """The preset's [vilex] section with the stages' own paths filled in."""
+    """The preset's [vilex] section with the stages' own paths and precision filled in."""
     config = preset.vilex
     start = {"encoder": str(out / "pooler")} if preset.pooler.images else {"tower": str(out / "tower")}
     return replace(
         config,
         model=replace(config.model, base=str(frozen_model(out)), **start),
         data=replace(config.data, path=str(out / "scenes.parquet")),
-        run=replace(config.run, out=str(out / "vilex"), threads=preset.threads, seed=preset.seed, device=preset.device),
+        run=replace(
+            config.run,
+            out=str(out / "vilex"),
+            threads=preset.threads,
+            seed=preset.seed,
+            device=preset.device,
+            mixed_precision="bf16" if _precision(preset, out) == "bf16" else "no",
+        ),
     )
+
+
+def _precision(preset: Preset, out: Path) -> str:
+    """What `vilex train` multiplies in: measured once for a folder, for a run that goes on keeps its own."""
+    if preset.precision != "auto":
+        return preset.precision
+    path = out / "state" / "precision.txt"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(choose_precision(preset.device))
+    return path.read_text()

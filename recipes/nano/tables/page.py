@@ -36,7 +36,7 @@ features, so none of them is an FID; the rank is the source's place among all so
 """
 BRIEF = """\
 Rows called brief are trained alike, from the same head start on the same frozen model and pictures for the same
-number of steps, a third of the embedded model's: ViLex (1, 4, 16, 75 tokens of one encoder), De-Diffusion (75 words
+number of steps, fewer than the embedded model: ViLex (1, 4, 16, 75 tokens of one encoder), De-Diffusion (75 words
 by Gumbel-softmax), IP-Adapter (16 tokens by decoupled cross-attention), BLIP-Diffusion's way (16 tokens at fixed
 places, no TailDrop).
 """

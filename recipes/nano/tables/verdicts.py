@@ -20,7 +20,14 @@ from recipes.nano.tables.judge import Judge, Reading
 from vilex.eval.measures import interval
 from vilex.eval.picture_store import SOURCES, PictureStore
 
-OPPONENTS = ("name", "sentence", "brief de-diffusion", "brief ip-adapter", "brief blip-diffusion")
+OPPONENTS = (
+    "name",
+    "sentence",
+    "brief de-diffusion",
+    "brief de-diffusion-all",
+    "brief ip-adapter",
+    "brief blip-diffusion",
+)
 CRITERIA = ("semantics", "layout", "style")
 
 
