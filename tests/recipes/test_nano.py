@@ -255,7 +255,6 @@ SMALL = (
     "vilex.optim.warmup_steps=1",
     "vilex.run.sample_every=0",
     "vilex.data.workers=0",
-    "vilex.run.mixed_precision=no",
     "baselines.steps=2",
     "baselines.short=3",
     "judge.scenes=24",
