@@ -15,6 +15,7 @@ from vilex.cli.evaluate import app as eval_app
 from vilex.cli.info import info
 from vilex.cli.options import errors
 from vilex.cli.publish import export, push
+from vilex.cli.study import app as study_app
 from vilex.cli.train import train
 from vilex.cli.understand import app as understand_app
 from vilex.errors import InputError, printable
@@ -30,6 +31,7 @@ app = typer.Typer(
     help="Images as words.",
 )
 app.add_typer(eval_app, name="eval")
+app.add_typer(study_app, name="study")
 app.add_typer(understand_app, name="understand")
 for command in (generate, reconstruct, app_command, export, push, encode, train, info):
     app.command()(command)

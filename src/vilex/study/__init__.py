@@ -1,0 +1,1 @@
+"""The human study: people say which of two methods' pictures is closer to a source."""
