@@ -85,6 +85,26 @@ def test_other_settings_and_damage_are_refused(images, tmp_path, model_folder):
         encode_collection(job(images, tmp_path, model_folder), on_devices(["cpu"]))
 
 
+def test_a_strangers_file_among_token_shards_is_named(images, tmp_path, model_folder):
+    encode_collection(job(images, tmp_path, model_folder), on_devices(["cpu"]))
+    whole = tmp_path / "tokens" / "tokens-000000.safetensors"
+    (tmp_path / "tokens" / "tokens-000000 (1).safetensors").write_bytes(whole.read_bytes())
+    with pytest.raises(InputError, match=r"tokens-000000 \(1\)\.safetensors: no token shard's name"):
+        encode_collection(job(images, tmp_path, model_folder), on_devices(["cpu"]))
+
+
+def test_tokens_of_no_numbers_are_not_kept(images, tmp_path, model_folder):
+    encoder = ViLexEncoder.from_pretrained(model_folder)
+    with torch.no_grad():
+        encoder.pooler.queries.fill_(float("nan"))
+    encoder.save_pretrained(tmp_path / "broken")
+    with pytest.raises(InputError, match=r"tokens-000000\.safetensors: tokens are NaN or infinite"):
+        encode_collection(job(images, tmp_path, tmp_path / "broken"), on_devices(["cpu"]))
+    assert not list((tmp_path / "tokens").glob("tokens-*"))
+    with pytest.raises(InputError, match="the encoder's tokens are NaN or infinite"):
+        encoder.encode([load_image(images / "0.png")])
+
+
 def test_command_line(shards, tmp_path, model_folder):
     words = ["encode", "--data", str(shards), "-o", str(tmp_path / "out"), "--model", str(model_folder), "--json"]
     said = CliRunner().invoke(app, words)

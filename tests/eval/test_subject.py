@@ -71,6 +71,22 @@ def clip(tmp_path):
     return folder
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (PROMPTS.encode("utf-16"), "can't decode byte"),
+        (b"x" * 200_000 + b"\n" + PROMPTS.encode(), "field larger than field limit"),
+        (b"", "no prompts found"),
+    ],
+)
+def test_files_that_are_no_prompts_are_named(tmp_path, content, message):
+    (tmp_path / "prompts.txt").write_bytes(content)
+    with pytest.raises(InputError, match=rf"prompts\.txt: .*{message}"):
+        read_prompts(tmp_path / "prompts.txt")
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory"):
+        read_prompts(tmp_path)
+
+
 def test_the_benchmarks_files(benchmark, pictures):
     prompts = read_prompts(benchmark / "prompts.txt")
     assert prompts.captions("clock") == ["a clock in the snow", "a red clock"]

@@ -132,7 +132,7 @@ class Worker:
         """Encode and write the token shards of these tasks, each as soon as it is complete.
 
         Raises:
-            InputError: a shard cannot be written, or the device has too little memory for a batch.
+            InputError: a shard cannot be written, tokens are no numbers, or the device has no memory for a batch.
         """
         pieces = pieces_of(tasks, self.job.batch_size)
         waiting = Counter(piece.task for piece in pieces)
@@ -164,6 +164,8 @@ class Worker:
         stamps = [stamp for prepared, _ in parts for stamp in prepared.stamps]
         refused = [pair for prepared, _ in parts for pair in prepared.refused]
         tokens, path = torch.cat([one for _, one in parts]).cpu(), self.job.path(task.number)
+        if not tokens.isfinite().all():
+            raise InputError(f"{path}: tokens are NaN or infinite; encode in float32, or fetch the model again")
         part = ("", "") if task.shard is None else self._part(task.shard)
         if task.shard is None and path.is_file():
             before, renewed = read_contents(path), {*names, *(name for name, _ in refused)}
@@ -229,10 +231,13 @@ def _token_shards(job: Job, origin: dict[str, Any]) -> dict[int, Contents]:
     """
     there = {}
     for path in sorted(job.out.glob("tokens-*.safetensors")):
+        number = path.stem.partition("-")[2]
+        if not number.isdecimal():
+            raise InputError(f"{path}: no token shard's name, tokens-NUMBER; move it elsewhere")
         contents = read_contents(path)
         if contents.origin != origin:
             raise InputError(f"{path}: made with other settings ({contents.origin}); give another folder with -o")
-        there[int(path.stem.partition("-")[2])] = contents
+        there[int(number)] = contents
     return there
 
 

@@ -88,8 +88,15 @@ class ViLexEncoder(PreTrainedModel):
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image], num_tokens: int | None = None) -> Tensor:
-        """Pictures of any size and mode to their first `num_tokens` tokens, [B, num_tokens, d]; all n by default."""
-        return self(self.preprocess([to_rgb(image) for image in images]), num_tokens).tokens
+        """Pictures of any size and mode to their first `num_tokens` tokens, [B, num_tokens, d]; all n by default.
+
+        Raises:
+            InputError: as `forward`; or tokens are NaN or infinite, which damaged weights and half precision give.
+        """
+        tokens: Tensor = self(self.preprocess([to_rgb(image) for image in images]), num_tokens).tokens
+        if not tokens.isfinite().all():
+            raise InputError("the encoder's tokens are NaN or infinite; encode in float32, or fetch the model again")
+        return tokens
 
     @property
     def preprocessing(self) -> Preprocess:

@@ -87,16 +87,24 @@ def read_prompts(path: Path) -> Prompts:
         InputError: it is missing or has another form.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give the benchmark's prompts_and_classes.txt") from None
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason}); give the benchmark's prompts_and_classes.txt") from None
     head, _, rest = text.partition("Object Prompts")
     things, _, live = rest.partition("Live Subject Prompts")
-    rows = [row for row in csv.reader(head.splitlines()) if len(row) == 2 and row[0] != "subject_name"]
+    rows = [row for row in _table(head, path) if len(row) == 2 and row[0] != "subject_name"]
     found = Prompts(_PROMPT.findall(things), _PROMPT.findall(live), dict(rows))
     if not (found.things and found.live):
         raise InputError(f"{path}: no prompts found; give the benchmark's prompts_and_classes.txt")
     return found
+
+
+def _table(text: str, path: Path) -> list[list[str]]:
+    try:
+        return list(csv.reader(text.splitlines()))
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read ({error}); give the benchmark's prompts_and_classes.txt") from None
 
 
 def read_subjects(path: Path, classes: dict[str, str]) -> list[Subject]:
