@@ -19,7 +19,7 @@ from vilex.train.engine import Engine
 from vilex.train.run_folder import writing
 from vilex.train.toml import to_dict
 from vilex.understand.cache import FeatureCache
-from vilex.understand.config import TransferConfig
+from vilex.understand.config import TransferConfig, TransferRun
 from vilex.understand.examples import Example, read_examples
 from vilex.understand.lora import add_lora, merge_lora
 from vilex.understand.residual_dropout import ResidualDropout
@@ -37,6 +37,9 @@ FREE |= {"features.cache"}
 class Transfer:
     """A run: everything that learns, and everything needed to go on exactly where it stopped.
 
+    Args:
+        engine: the processes; made from the configuration if not given.
+
     Attributes:
         step: steps done. steps: of the run. resumed: the checkpoint it goes on from, if any.
         notes: lines on what is unusual. counted: examples seen, and broken ones among them.
@@ -44,18 +47,10 @@ class Transfer:
         InputError: a model or a file cannot be read, or the run's folder holds one with other settings.
     """
 
-    def __init__(self, config: TransferConfig):
+    def __init__(self, config: TransferConfig, engine: Engine | None = None):
         self.config, self.out = config, Path(config.run.out)
         run = config.run
-        self.engine = Engine(
-            RunConfig(
-                device=run.device,
-                parallel=run.parallel,
-                mixed_precision=run.mixed_precision,
-                tf32=run.tf32,
-                threads=run.threads,
-            )
-        )
+        self.engine = engine or make_engine(config.run)
         self.examples = read_training(config)
         self.looked_at = read_validation(config)[: run.look_examples] if run.look_every else []
         torch.manual_seed(run.seed)
@@ -214,6 +209,16 @@ class Transfer:
                 save_vlm(self.vlm.eval(), folder, training)
         self.engine.wait()
         return folder
+
+
+def make_engine(run: TransferRun) -> Engine:
+    """The processes of a run; see `Engine` for what raises."""
+    return Engine(
+        RunConfig(
+            device=run.device, parallel=run.parallel, mixed_precision=run.mixed_precision, tf32=run.tf32,
+            threads=run.threads,
+        )
+    )  # fmt: skip
 
 
 def read_training(config: TransferConfig) -> list[Example]:

@@ -16,7 +16,7 @@ from vilex.train.trackers import TensorBoard, Tracker, WeightsAndBiases
 from vilex.understand.answers import answer_all, mean_loss, share_of_matches, write_answers
 from vilex.understand.config import TransferConfig
 from vilex.understand.samples import AskedBatch, AskedData, make_asked_loader
-from vilex.understand.transfer import Transfer
+from vilex.understand.transfer import Transfer, make_engine
 
 BAD_GRACE = 100  # examples seen before the share of broken ones is judged
 SHOWN = ("loss", "grad_norm", "lr", "images_per_second")  # of a line in the terminal
@@ -32,10 +32,9 @@ def transfer(config: TransferConfig, quiet: bool = False) -> Path:
             a folder that cannot be written to.
     """
     config.check()
-    out = Path(config.run.out)
-    main = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
-    with run_folder(out, main):
-        run = Transfer(config)
+    engine = make_engine(config.run)
+    with run_folder(Path(config.run.out), engine.main):
+        run = Transfer(config, engine)
         with StopSignal() as stop, _Report(run, quiet) as report:
             _to_the_end(run, stop, report)
         return run.export()
