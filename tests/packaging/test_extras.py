@@ -122,6 +122,7 @@ def answers(tmp_path_factory):
         "eval subject": ["eval", "subject", str(folder), "--prompts", f"{folder}/prompts.txt"],
         "eval ablate": ["eval", "ablate", f"{folder}/run.toml"],
         "eval reference": ["eval", "reference", str(folder), "-o", f"{folder}/reference.safetensors"],
+        "app": ["app"],
         "export": ["export", "-o", f"{folder}/encoder.onnx"],
         "encode": ["encode", picture, "-o", tokens],
         "reconstruct": ["reconstruct", picture, "--tokens", "4", *drawn],
@@ -151,6 +152,7 @@ def test_hard_requirements_are_enough_to_draw_and_encode(answers, command):
         ("eval subject", "eval"),
         ("eval ablate", "eval,train"),
         ("eval reference", "eval"),
+        ("app", "app"),
         ("export", "onnx"),
     ],
 )
