@@ -1,8 +1,11 @@
 """Previews: what they score, and by what."""
 
+import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
@@ -84,12 +87,25 @@ def test_psnr_is_the_closed_form():
     assert psnr(black, grey) == pytest.approx(20 * np.log10(255 / 10))
 
 
+def test_validation_images_need_no_captions(configure, tmp_path, monkeypatch):
+    content = io.BytesIO()
+    Image.new("RGB", (20, 20), (9, 9, 9)).save(content, "PNG")
+    pyarrow.parquet.write_table(pyarrow.table({"image": [content.getvalue()]}), tmp_path / "held.parquet")
+    data = {"validation": str(tmp_path / "held.parquet"), "caption_column": "prompt"}
+    training = Training(configure(run={"sample_every": 5}))
+    (image,) = Previews(configure(data=data), training.t2i, training.first_tower).images
+    assert image.getpixel((0, 0)) == (9, 9, 9)
+
+
 def test_validation_images_are_shown_where_there_are_some(configure, tmp_path, monkeypatch):
     (tmp_path / "held").mkdir()
     Image.new("RGB", (20, 20), (9, 9, 9)).save(tmp_path / "held" / "a.png")
     training = Training(configure(run={"sample_every": 5}, data={"validation": str(tmp_path / "held")}))
     (image,) = Previews(training.config, training.t2i, training.first_tower).images
     assert image.getpixel((0, 0)) == (9, 9, 9) and image.size == (16, 16)
+    wrong = configure(run={"sample_every": 5}, data={"validation": str(tmp_path / "held" / "a.png")})
+    with pytest.raises(InputError, match=r"data\.validation: .*a\.png: an image; give the folder"):
+        Previews(wrong, training.t2i, training.first_tower)
     Path(tmp_path / "held" / "a.png").write_bytes(b"broken")
     with pytest.raises(InputError, match=r"none of the first images can be read; see data\.path and data\.validation"):
         Previews(training.config, training.t2i, training.first_tower)

@@ -15,7 +15,7 @@ from vilex.data import make_loader
 from vilex.errors import InputError
 from vilex.settings import build
 from vilex.train import training as training_module
-from vilex.train.checkpoint import list_checkpoints, load_checkpoint
+from vilex.train.checkpoint import list_checkpoints, load_checkpoint, newest_whole
 from vilex.train.config import TrainConfig
 from vilex.train.engine import Engine
 from vilex.train.loop import train
@@ -52,6 +52,14 @@ def test_other_settings_do_not_resume_unless_said(configure):
     for name in ("model.blocks", "run.out", "data.pth"):
         with pytest.raises(InputError, match=f"--accept {name}: expected one of "):
             train(configure(run={"steps": 2}), quiet=True, accept=[name])
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{}", '{"step": 1, "files": 3}', '{"step": "a", "files": {}}'])
+def test_a_state_that_no_run_writes_is_a_damaged_checkpoint(tmp_path, content):
+    (tmp_path / "step-0000001").mkdir()
+    (tmp_path / "step-0000001" / "state.json").write_text(content)
+    with pytest.raises(InputError, match=r"state\.json: damaged checkpoint .*none before it is whole"):
+        newest_whole(tmp_path)
 
 
 def test_a_setting_that_did_not_exist_counts_as_its_default(configure):

@@ -27,6 +27,13 @@ def test_nothing_of_a_stranger_is_overwritten(configure, name):
     assert os.listdir(path.parent) == [name] and "somebody" in path.read_text()
 
 
+@pytest.mark.parametrize("below", [".", "runs/1"])
+def test_a_run_does_not_put_its_samples_among_its_images(configure, images, below):
+    config = configure(run={"steps": 1, "out": str(images / below)}, data={"path": str(images)})
+    with pytest.raises(InputError, match=r"run\.out: .* lies in data\.path = .* samples would be trained on"):
+        train(config, quiet=True)
+
+
 def test_other_files_may_lie_in_a_run_s_folder_and_stay(configure):
     config = configure(run={"steps": 1})
     notes = Path(config.run.out) / "notes.txt"

@@ -80,7 +80,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
     try:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
         files = state["files"] if "files" in state else {file.name: "" for file in path.glob("*.safetensors")}
-    except (OSError, ValueError, TypeError) as error:
+        if not isinstance(state.get("step"), int) or not isinstance(files, dict):
+            raise ValueError("not what a run writes")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise Damaged(f"{path / STATE}: damaged checkpoint ({reason})") from None
     for name, digest in files.items():

@@ -37,11 +37,9 @@ class Previews:
     """
 
     def __init__(self, config: TrainConfig, t2i: DiffusersT2I, tower: nn.Module):
-        source = replace(config.data.all_sources[0], path=config.data.validation or config.data.all_sources[0].path)
         self.t2i, self.tower = t2i, tower
         self.images = [
-            square(example.image, t2i.image_size)
-            for example in _first_good(open_source(source), config.run.sample_images)
+            square(example.image, t2i.image_size) for example in _first_good(_source(config), config.run.sample_images)
         ]
 
     def draw(self, encoder: ViLexEncoder) -> tuple[Image.Image, dict[str, float]]:
@@ -73,6 +71,17 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
     """Peak signal-to-noise ratio of two pictures of one size, in dB."""
     error = np.mean((np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)) ** 2)
     return float(10 * np.log10(255**2 / max(float(error), 1e-9)))
+
+
+def _source(config: TrainConfig) -> Source:
+    """The images that are shown; captions are not."""
+    source = replace(config.data.all_sources[0], caption_column="")
+    if not config.data.validation:
+        return open_source(source)
+    try:
+        return open_source(replace(source, path=config.data.validation))
+    except InputError as error:
+        raise InputError(str(error).replace("data.path:", "data.validation:", 1)) from None
 
 
 def _first_good(source: Source, count: int) -> list[Example]:

@@ -32,7 +32,7 @@ from vilex.train.models import checkpoint_activations, new_encoder
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import choose_trained, make_optimizer, make_schedule
 from vilex.train.resume import CHANGES, READERS, check_settings, check_state
-from vilex.train.run_folder import writing
+from vilex.train.run_folder import refuse_among_data, writing
 from vilex.train.toml import to_dict
 
 
@@ -81,6 +81,7 @@ class Training:
             checkpoint_activations(self.t2i, self.bare)
         choose_trained(self.bare, config.optim)
         self.sources = open_sources(config.data)
+        refuse_among_data(self.out, self.sources)
         self.encoder = self.engine.prepare(self.bare)
         self.optimizer = self.engine.prepare_optimizer(make_optimizer(self.bare, config.optim))
         self.schedule = make_schedule(self.engine.optimizer, config.optim, config.run.steps)
