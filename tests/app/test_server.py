@@ -14,7 +14,11 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 
+from vilex.app.limits import Limits
+from vilex.app.server import served
+from vilex.app.studio import Studio
 from vilex.cli import main
+from vilex.errors import InputError
 
 API = "/gradio_api"
 PASSWORD = "correct horse"
@@ -144,6 +148,25 @@ def test_a_login_needs_a_password_of_some_length(refused):
     assert (status, said) == (2, "error: VILEX_APP_PASSWORD: expected a password of at least 8 letters\n")
     status, said = refused("--auth", "anna")
     assert status == 2 and said == "error: --auth: no terminal to ask for a password; give it as VILEX_APP_PASSWORD\n"
+
+
+def test_a_shared_page_comes_from_this_server_alone(nano, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    monkeypatch.setattr("gradio.networking.setup_tunnel", lambda **_: "https://a-tunnel.invalid")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with served(Studio(nano, {}, Limits()), port=port, share=True) as address:
+        assert address == "https://a-tunnel.invalid"
+        page = httpx.get(f"http://127.0.0.1:{port}").text
+        assert "amazonaws" not in page and 'src="./assets/' in page
+
+    def unreachable(**_):
+        raise RuntimeError("no way out")
+
+    monkeypatch.setattr("gradio.networking.setup_tunnel", unreachable)
+    with pytest.raises(InputError, match=r"^--share: Gradio's tunnel cannot be reached"):
+        served(Studio(nano, {}, Limits()), port=port, share=True).__enter__()
 
 
 @pytest.mark.parametrize(

@@ -34,24 +34,28 @@ def served(
         login: the one user and password; open to everybody who reaches it if None.
         share: also through a tunnel of Gradio's, under a public address.
     Raises:
-        InputError: the port is taken.
+        InputError: the port is taken, or the tunnel cannot be reached.
     """
     page = build_page(studio)
     studio.files.keep_sweeping()
     try:
-        _, address, public = page.launch(
-            server_name=host, server_port=port, share=share, auth=login and _check_of(*login), quiet=True,
-            prevent_thread_lock=True, show_error=False, footer_links=["api"], run_history=False, ssr_mode=False,
-            enable_monitoring=False, mcp_server=False, pwa=False, max_file_size=studio.limits.upload, css=CSS,
-            theme=theme(), allowed_paths=[], blocked_paths=[], inbrowser=False, state_session_capacity=100,
-            app_kwargs={
-                "middleware": [Middleware(Guard, files=studio.files)], "docs_url": None, "redoc_url": None,
-                "openapi_url": None,
-            },
-        )  # fmt: skip
+        try:
+            _, address, public = page.launch(
+                server_name=host, server_port=port, share=share, auth=login and _check_of(*login), quiet=True,
+                prevent_thread_lock=True, show_error=False, footer_links=["api"], run_history=False, ssr_mode=False,
+                enable_monitoring=False, mcp_server=False, pwa=False, max_file_size=studio.limits.upload, css=CSS,
+                theme=theme(), allowed_paths=[], blocked_paths=[], inbrowser=False, state_session_capacity=100,
+                num_workers=0, app_kwargs={
+                    "middleware": [Middleware(Guard, files=studio.files)], "docs_url": None, "redoc_url": None,
+                    "openapi_url": None,
+                },
+            )  # fmt: skip
+        except OSError as error:
+            raise InputError(f"--port {port}: cannot listen at {host}:{port} ({error}); give another --port") from None
+        if share and not public:
+            raise InputError("--share: Gradio's tunnel cannot be reached; go without --share, or try again later")
+        page.share = False  # else the page would come with scripts of another server
         yield public or address
-    except OSError as error:
-        raise InputError(f"--port {port}: cannot listen at {host}:{port} ({error}); give another --port") from None
     finally:
         page.close(verbose=False)
         studio.files.close()

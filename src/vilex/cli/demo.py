@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vilex.cli.options import Base, Device, Dtype, Model, Offload, Quiet, load_lexicon, models_of
+from vilex.cli.options import Base, Device, Dtype, Model, Offload, Quiet, errors, load_lexicon, models_of
 from vilex.errors import InputError
 
 PASSWORD = "VILEX_APP_PASSWORD"
@@ -51,6 +51,8 @@ def app(
     about = _without_paths(models_of(lexicon, model, t2i, device, dtype, offload))
     studio = Studio(lexicon, about, Limits(waiting=queue, keep=60 * keep))
     with served(studio, host, port or None, login, share) as address, suppress(KeyboardInterrupt):
+        if share and login is None:
+            errors.print("warning: everybody who knows the public address can draw; --auth USER asks for a login")
         if not quiet:
             print(f"vilex app: {address}  (Ctrl-C ends it)", flush=True)
         threading.Event().wait()
