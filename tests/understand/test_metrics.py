@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from vilex.errors import InputError
+from vilex.understand.metrics.answers import exact_match, vqa_accuracy, vqa_any3, vqa_evalai, vqa_lmms
 from vilex.understand.metrics.captions import bleu, cider
 from vilex.understand.metrics.choice import letter_of, multiple_choice
 from vilex.understand.metrics.ptb import words_of
 from vilex.understand.metrics.segmentation import segmentation_score
-from vilex.understand.metrics.vqa import exact_match, vqa_accuracy, vqa_any3, vqa_evalai, vqa_lmms
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 DATA = Path(os.environ.get("VILEX_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -45,6 +45,8 @@ def test_words_are_those_of_java():
     made = golden("ptb")["made"]
     assert {text for text, words in made.items() if words_of(text) != words.split(" ") * bool(words)} == OTHERWISE
     assert len(made) > 160
+    for text, words in golden("ptb")["languages"].items():
+        assert words_of(text) == words.split(" ")
 
 
 @needs_data

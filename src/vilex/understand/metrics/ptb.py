@@ -10,9 +10,12 @@ import unicodedata
 DROPPED = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
 BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _REPLACED = str.maketrans({
-    "‘": "'", "’": "'", "‛": "'", "´": "'", "“": '"', "”": '"', "„": '"', "–": " -- ", "—": " -- ", "…": " ... ",
-    "€": "$", "£": "#", "½": "1/2", "¼": "1/4", "¾": "3/4",
+    "‘": "'", "’": "'", "‛": "'", "´": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "–": " -- ", "—": " -- ",
+    "…": " ... ", "\u200c": " ", "€": "$", "£": "#", "½": "1/2", "¼": "1/4", "¾": "3/4",
 })  # fmt: skip
+# Vowel signs and the like, which `\w` leaves out: without them Hindi and Thai would fall to pieces.
+_MARKS = "".join(sign for sign in map(chr, range(0x300, 0xFE30)) if unicodedata.category(sign).startswith("M"))
+_IN_WORD = rf"[\w{_MARKS}]"
 _ENDS = "'(?:s|m|d|re|ve|ll)"
 _TITLES = (
     "mr|mrs|ms|dr|prof|st|jr|sr|ave|blvd|rd|mt|ft|gen|col|lt|sgt|capt|rep|sen|gov|rev|hon|inc|ltd|corp|co|bros|"
@@ -22,11 +25,11 @@ _TOKEN = re.compile(
     rf"""
     (?:https?://|www\.)[^\s"<>]+
     | (?:[^\W\d_]\.){{2,}}                                   # u.s., a.m.
-    | (?<!\w)[^\W\d_]\.(?=\s+[^\W\d_])                         # j. smith
+    | (?<!\w)[^\W\d_]\.(?=\s+[^\W\d_])                       # j. smith
     | (?:{_TITLES})\.(?=\s|$|['"),;:])                       # mr.
     | no\.(?=\s?\d)                                          # no. 5
     | \d+(?::\d\d)+                                          # 5:30
-    | (?<![^\s(\['"])[-+]?\d*(?:[.,]\d+)+(?:-[^\W_]+)*           # 1,000 .5 1.5-inch
+    | (?<![^\s(\['"])[-+]?\d*(?:[.,]\d+)+(?:-[^\W_]+)*         # 1,000 .5 1.5-inch
     | \d+(?:,\d+)+ | [-+]?(?<!\w)\d+(?=[ap]\.?m\b)
     | can(?=not\b) | gon(?=na\b) | got(?=ta\b) | wan(?=na\b) | gim(?=me\b) | lem(?=me\b)
     | d'ye\b | o'clock\b | ma'am\b | [ld]'[^\W\d_]{{2,}} | y'(?=all\b) | 't(?=is\b|was\b) | (?<!\w)'\d\ds?\b
@@ -36,7 +39,7 @@ _TOKEN = re.compile(
     | {_ENDS}(?!\w)
     | (?-i:[A-Z]+&[A-Z]+)                                    # AT&T
     | \#[^\W\d_]\w* | @\w+
-    | \w+(?:[-/.](?!\w*n't)[^\W_]\w*)*
+    | {_IN_WORD}+(?:[-/.](?!\w*n't)[^\W_]{_IN_WORD}*)*
     | -?\.\.\.+ | --+ | [!?]+ | ``|'' | \S
     """,
     re.VERBOSE | re.IGNORECASE,

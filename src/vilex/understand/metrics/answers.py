@@ -10,7 +10,7 @@ exact_match    GQA, easy-VQA: the text is the answer
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from vilex.errors import InputError
 
@@ -99,17 +99,6 @@ def evalai(text: str) -> str:
     """EvalAI's normal form (mmf's processor): first without commas and question marks, `'s` on its own."""
     text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
     return normalised(_plain(text), _COMMAS)
-
-
-def mean_of(
-    metric: Callable[[str, Sequence[str]], float], answers: Sequence[str], truths: Sequence[Sequence[str]]
-) -> float:
-    """A metric's mean over answers, 0 to 1.
-
-    Raises:
-        InputError: as the metric.
-    """
-    return sum(metric(answer, said) for answer, said in zip(answers, truths, strict=True)) / len(answers)
 
 
 def _leaving_one_out(answer: str, truths: Sequence[str]) -> float:

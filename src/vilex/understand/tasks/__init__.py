@@ -1,0 +1,1 @@
+"""The paper's tasks: how each published set is read, asked, trained and scored."""
