@@ -104,6 +104,24 @@ def evaluate(
 
 
 @app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(help="TOML file of the sweep.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of all runs and the table.")] = Path("sweep"),
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train every setting of a grid with every encoder, and choose on validation; goes on after a stop."""
+    from vilex.train.toml import load_toml
+
+    with needs("understand"):
+        from vilex.understand.sweep import Sweep, run_sweep
+
+    table = run_sweep(load_toml(Sweep, config), out, quiet or as_json)
+    text = "\n".join(f"{name or 'own'}: {' '.join(one['settings'])}" for name, one in table["best"].items())
+    print_summary(table, f"{text}\n{len(table['runs'])} runs -> {out / 'sweep.md'}", quiet, as_json)
+
+
+@app.command()
 def ask(
     vlm: Vlm,
     image: Annotated[Path, typer.Argument(help="A picture.")],
