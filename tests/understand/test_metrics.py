@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vilex.errors import InputError
-from vilex.understand.metrics.answers import exact_match, vqa_accuracy, vqa_any3, vqa_evalai, vqa_lmms
+from vilex.understand.metrics.short_answers import exact_match, vqa_accuracy, vqa_any3, vqa_evalai, vqa_lmms
 from vilex.understand.metrics.captions import bleu, cider
 from vilex.understand.metrics.choice import letter_of, multiple_choice
 from vilex.understand.metrics.ptb import words_of

@@ -15,7 +15,7 @@ from vilex.errors import InputError
 from vilex.understand.examples import Example
 from vilex.understand.mask_codec import MaskCodec, load_codec
 from vilex.understand.masks import words_to_masks
-from vilex.understand.metrics.answers import exact_match, vqa_accuracy, vqa_any3, vqa_evalai, vqa_lmms
+from vilex.understand.metrics.short_answers import exact_match, vqa_accuracy, vqa_any3, vqa_evalai, vqa_lmms
 from vilex.understand.metrics.captions import bleu, cider
 from vilex.understand.metrics.choice import multiple_choice
 from vilex.understand.metrics.segmentation import segmentation_score
