@@ -45,9 +45,12 @@ def study(make):
 
 def answer_all(answers, rater, choose, seconds=2.0):
     """Give all answers of a rater; choose(trial, criterion) -> choice."""
-    for number, trial in enumerate(answers.study.design.slots[rater.slot]):
-        for criterion in answers.study.design.plan.criteria:
-            assert answers.add(rater, number, criterion, choose(trial, criterion), seconds)
+    given = [
+        (number, criterion, choose(trial, criterion), seconds)
+        for number, trial in enumerate(answers.study.design.slots[rater.slot])
+        for criterion in answers.study.design.plan.criteria
+    ]
+    assert answers.add_all(rater, given) == len(given)
 
 
 def sensible(trial, criterion="semantic"):

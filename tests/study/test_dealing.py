@@ -58,6 +58,9 @@ def test_checks_are_a_method_against_noise_and_another_source_in_turn():
         wrong = Counter(({trial.left.what, trial.right.what} - {METHOD}).pop() for trial in checks)
         assert wrong == {NOISE: 2, OTHER: 2}
         assert len({trial.source for trial in checks}) == 4
+        for kind in (NOISE, OTHER):  # who always takes one side gets half of them right
+            right = [trial.left.what == METHOD for trial in checks if kind in (trial.left.what, trial.right.what)]
+            assert sorted(right) == [False, True]
 
 
 def test_the_seed_alone_decides():

@@ -7,7 +7,7 @@ page went on. A rater is a random token, which the links hold, and a number, whi
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -135,19 +135,30 @@ class Answers:
         Raises:
             InputError: no such question, or no such choice.
         """
+        return self.add_all(rater, [(trial, criterion, choice, seconds)]) == 1
+
+    def add_all(self, rater: Rater, given: Iterable[tuple[int, str, str, float | None]]) -> int:
+        """Keep answers (trial, criterion, choice, seconds), all or none; returns how many are new. See `add`."""
+        rows = [(*self._checked(rater, *one), time.time(), rater.number, rater.token) for one in given]
+        with self._open() as base:
+            base.execute("BEGIN IMMEDIATE")
+            added = base.executemany(
+                "INSERT OR IGNORE INTO answer SELECT number, ?, ?, ?, ?, ? FROM rater WHERE number = ? AND token = ?",
+                rows,
+            ).rowcount
+            base.execute("COMMIT")
+            return added
+
+    def _checked(
+        self, rater: Rater, trial: int, criterion: str, choice: str, seconds: float | None
+    ) -> tuple[int, str, str, float | None]:
         plan = self.study.design.plan
         if not 0 <= trial < len(self.study.design.slots[rater.slot]) or criterion not in plan.criteria:
             raise InputError(f"no question {trial}, {criterion}")
         if choice not in CHOICES or (choice == "tie" and not plan.ties):
             raise InputError(f"{choice}: expected {', '.join(CHOICES[: 2 + plan.ties])}")
-        if seconds is not None and not 0 <= seconds <= LONGEST:
-            seconds = None
-        with self._open() as base:
-            added = base.execute(
-                "INSERT OR IGNORE INTO answer SELECT number, ?, ?, ?, ?, ? FROM rater WHERE number = ? AND token = ?",
-                (trial, criterion, choice, seconds, time.time(), rater.number, rater.token),
-            )
-            return added.rowcount == 1
+        known = seconds is not None and 0 <= seconds <= LONGEST
+        return trial, criterion, choice, seconds if known else None
 
     def of(self, rater: Rater) -> list[GivenAnswer]:
         """A rater's answers, in the order they came."""

@@ -118,8 +118,10 @@ def _comparison(source: int, pair: tuple[int, int], turned: bool) -> Trial:
 
 def _arranged(main: list[Trial], deal: Deal, easy: list[Easy], rng: np.random.Generator) -> list[Trial]:
     """Practice, then comparisons with checks strewn in; repeats of the first half follow in the second, turned."""
-    practice = [_check(easy[rng.integers(len(easy))], i % 2 == 0, rng, "practice") for i in range(deal.practice)]
-    checks = [_check(easy[i % len(easy)], i % 2 == 0, rng, "check") for i in range(deal.checks)]
+    start, turn = int(rng.integers(len(easy))), int(rng.integers(2))
+    practice = [_check("practice", easy[(start - 1 - i) % len(easy)], i, turn) for i in range(deal.practice)]
+    checks = [_check("check", easy[(start + i) % len(easy)], i, turn) for i in range(deal.checks)]
+    checks = [checks[i] for i in rng.permutation(len(checks))]
     order: list[tuple[float, Trial, Trial | None]] = [(float(i), trial, None) for i, trial in enumerate(main)]
     order += [(at, check, None) for check, at in zip(checks, rng.uniform(0, len(main), len(checks)), strict=True)]
     again = rng.permutation(max(len(main) // 2, deal.repeats))[: deal.repeats]
@@ -135,7 +137,9 @@ def _arranged(main: list[Trial], deal: Deal, easy: list[Easy], rng: np.random.Ge
     return [replace(trial, of=firsts.get(i, -1)) for i, trial in enumerate(trials)]
 
 
-def _check(easy: Easy, noise: bool, rng: np.random.Generator, kind: Kind) -> Trial:
-    right, wrong = Pictured(METHOD, easy.method), Pictured(NOISE) if noise else Pictured(OTHER, easy.other)
-    left, other = (right, wrong) if rng.integers(2) else (wrong, right)
-    return Trial(kind, easy.source, left, other)
+def _check(kind: Kind, easy: Easy, number: int, turn: int) -> Trial:
+    """Noise and another source in turn, each as often on either side: who always takes one side gets half right."""
+    right = Pictured(METHOD, easy.method)
+    wrong = Pictured(NOISE) if number % 2 == 0 else Pictured(OTHER, easy.other)
+    turned = (number + number // 2 + turn) % 2
+    return Trial(kind, easy.source, *((right, wrong) if turned else (wrong, right)))

@@ -40,7 +40,7 @@ class Rule:
     """Who is left out, as it is fixed before anybody answers.
 
     Attributes:
-        checks: share of check answers that must be right.
+        checks: share of the checks that must be right, each by most of its answers.
         seconds: the median time of an answer must be as long.
         finished: share of all answers that must be there.
     """

@@ -29,10 +29,12 @@ def seat_judge(answers: Answers, name: str, choose: Choose) -> int:
         raise InputError(f"{name}: has answered already; give the judge another name")
     design, count = answers.study.design, 0
     while (rater := answers.join(name)) is not None:
+        said: list[tuple[int, str, str, float | None]] = []
         for number, trial in enumerate(design.slots[rater.slot]):
             names = design.picture(trial), design.picture(trial, trial.left), design.picture(trial, trial.right)
             for criterion in design.plan.criteria if trial.kind == "main" else ():
-                count += answers.add(rater, number, criterion, choose(criterion, *names))
+                said.append((number, criterion, choose(criterion, *names), None))
+        count += answers.add_all(rater, said)
     return count
 
 

@@ -79,11 +79,16 @@ def strengths(methods: int, votes: Votes, draws: int = DRAWS) -> list[Estimate]:
 
 
 def alpha(methods: int, votes: Votes, draws: int = DRAWS) -> Estimate:
-    """Krippendorff's alpha and its interval by a bootstrap over pictures; of one criterion's votes."""
+    """Krippendorff's alpha and its interval by a bootstrap over pictures; of one criterion's votes.
+
+    Values are which of the two methods was chosen, by turns from picture to picture called the first or the second:
+    chance is one half then, and a method that wins everywhere does not make agreement look like chance.
+    """
     if not len(votes):
         return Estimate(math.nan, math.nan, math.nan, 0)
     units = Groups.by(votes.unit(methods))
-    counts = unit_counts(units, votes.value)
+    turned = (votes.source + votes.first + votes.second) % 2 == 1
+    counts = unit_counts(units, np.where(turned, 2 - votes.value, votes.value))
     pictures = Groups.by(votes.source)
     picture_of = np.zeros(units.count, dtype=np.int64)
     picture_of[units.of] = pictures.of

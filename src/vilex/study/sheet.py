@@ -42,12 +42,12 @@ def reporting_sheet(study: Study, results: dict[str, Any]) -> str:
         f"- Ethics review: {OPEN}. Consent: asked on the first page; its text is in text.toml.",
         f"- Devices, screens and surroundings: {OPEN}.", "",
         "## Quality", "",
-        f"- Raters are left out, by a rule fixed before the first answer, with under {rule.checks:.0%} of check "
-        f"answers right, under {rule.finished:.0%} of all answers given, or a median under {rule.seconds:g} seconds "
-        "an answer.",
+        f"- Raters are left out, by a rule fixed before the first answer, with under {rule.checks:.0%} of the checks "
+        f"right (each by most of its answers), under {rule.finished:.0%} of all answers given, or a median under "
+        f"{rule.seconds:g} seconds an answer.",
         f"- {raters['came']} raters came, {len(raters['left_out'])} were left out, {raters['kept']} count.",
         *(f"    - rater {one['rater']}: {one['why']}" for one in raters["left_out"]),
-        f"- Check answers right, of all raters: {raters['checks_right']} of {raters['checks']}.",
+        f"- Checks right, of all raters: {raters['checks_right']} of {raters['checks']}.",
         f"- Krippendorff's alpha (nominal): {_each(criteria, [one['value'] for one in alphas])}.",
         f"- Seconds an answer, median: {_each(criteria, median)}.", "",
         "## Results", "",

@@ -49,7 +49,13 @@ class Votes:
 
 @dataclass(frozen=True)
 class Conduct:
-    """How a rater did. checks: (right, counted). finished: share of all questions. seconds: the median, or NaN."""
+    """How a rater did.
+
+    Attributes:
+        checks: (right, answered); one is right by most of its answers.
+        finished: share of all questions. seconds: the median of an answer, or NaN.
+        left_out: by which part of the study's rule; empty for who counts.
+    """
 
     rater: Rater
     checks: tuple[int, int]
@@ -104,17 +110,18 @@ def count_judges(answers: Answers) -> dict[str, Votes]:
 def conduct_of(design: Design, rater: Rater, given: list[GivenAnswer]) -> Conduct:
     """How a rater did, and by which part of the rule they are left out, if any."""
     trials, rule = design.slots[rater.slot], design.plan.rule
-    right = [
-        _chosen(trials[one.trial], one.choice) == METHOD
-        for one in given
-        if trials[one.trial].kind == "check" and counts_as_check(trials[one.trial], one.criterion)
-    ]
+    said: dict[int, list[bool]] = {}
+    for one in given:
+        trial = trials[one.trial]
+        if trial.kind == "check" and counts_as_check(trial, one.criterion):
+            said.setdefault(one.trial, []).append(_chosen(trial, one.choice) == METHOD)
+    right = [2 * sum(answers) > len(answers) for answers in said.values()]
     times = [one.seconds for one in given if trials[one.trial].kind == "main" and one.seconds is not None]
     median = float(np.median(times)) if times else float("nan")
     finished = len(given) / (len(trials) * len(design.plan.criteria))
     reason = ""
     if right and sum(right) < rule.checks * len(right):
-        reason = f"{sum(right)} of {len(right)} check answers right, under {rule.checks:.0%}"
+        reason = f"{sum(right)} of {len(right)} checks right, under {rule.checks:.0%}"
     elif finished < rule.finished:
         reason = f"answered {finished:.0%}, under {rule.finished:.0%}"
     elif median < rule.seconds:

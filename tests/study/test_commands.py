@@ -1,0 +1,98 @@
+"""`vilex study ...` as it is typed."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.study.conftest import answer_all, sensible
+from vilex.cli.app import app
+from vilex.errors import InputError
+from vilex.study.answer_store import Answers
+from vilex.study.design import Study
+
+ROOT = Path(__file__).parents[2]
+TINY = ["--raters", "2", "--comparisons", "4", "--repeats", "1", "--checks", "2", "--practice", "1"]
+
+
+def vilex(*arguments):
+    result = CliRunner().invoke(app, ["study", *map(str, arguments)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.stdout
+
+
+@pytest.fixture
+def made(folders, tmp_path):
+    methods = [f"fine={folders}/secret-good", folders / "secret-poor"]
+    said = vilex("make", *methods, "--source", folders / "sources", "-o", tmp_path / "study", *TINY)
+    return tmp_path / "study", said
+
+
+def test_making_says_what_so_many_raters_can_settle(made):
+    folder, said = made
+    assert "2 methods, 1 pairs, 6 sources" in said
+    assert re.search(r"^ +2 +8 +\d+%$", said, re.MULTILINE)
+    assert "warning: 2 raters cannot settle it" in said
+    assert Study.open(folder).design.methods == ("fine", "secret-poor")
+
+
+def test_many_raters_on_a_plain_difference_are_enough(folders, tmp_path):
+    said = vilex("make", folders / "secret-good", folders / "secret-poor", "--source", folders / "sources",
+                 "-o", tmp_path / "study", "--difference", "0.95", "--raters", "20")  # fmt: skip
+    assert "20 raters are enough." in said and "warning" not in said
+
+
+def test_report_export_and_delete(made, tmp_path):
+    folder, _ = made
+    answers = Answers(Study.open(folder))
+    for _ in range(2):
+        answer_all(answers, answers.join(), sensible)
+    said = vilex("report", folder)
+    assert "| fine against secret-poor | 1 (" in said and f"-> {folder / 'report'}" in said
+    assert {path.name for path in (folder / "report").iterdir()} == {
+        "answers.csv", "report.md", "results.json", "sheet.md", "win-rates.svg",
+    }  # fmt: skip
+    vilex("export", folder, "2", "-o", tmp_path / "two.json")
+    assert len(json.loads((tmp_path / "two.json").read_text())["answers"]) == 8 * 3
+    assert "fine" not in (tmp_path / "two.json").read_text()
+    assert vilex("delete", folder, "1") == "rater 1: 24 answers deleted\n"
+    assert {one.rater for one in answers.all()} == {2}
+    with pytest.raises(InputError, match=r"^rater 1: there is none; their numbers are 2$"):
+        vilex("delete", folder, "1")
+
+
+def test_a_study_that_was_served_is_never_replaced(made, folders):
+    folder, _ = made
+    again = [folders / "secret-good", folders / "secret-fair", "--source", folders / "sources", "-o", folder, *TINY]
+    with pytest.raises(InputError, match="holds a study already"):
+        vilex("make", *again)
+    vilex("make", *again, "--overwrite")
+    assert Study.open(folder).design.methods == ("secret-good", "secret-fair")
+    assert {path.name for path in (folder / "pictures").iterdir()} == Study.open(folder).design.pictures
+    Answers(Study.open(folder))
+    with pytest.raises(InputError, match="holds a study that was served"):
+        vilex("make", *again, "--overwrite")
+
+
+def test_wrong_words_are_one_line(folders, tmp_path):
+    with pytest.raises(InputError, match=r"^--criteria beauty: expected semantic, style, layout"):
+        vilex("make", folders / "secret-good", "--source", folders / "sources", "--criteria", "beauty")
+    with pytest.raises(InputError, match=r"holds no study; make one with `vilex study make`"):
+        vilex("report", tmp_path)
+
+
+def test_serving_says_where(made):
+    folder, _ = made
+    code = "from vilex.cli import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", code, "study", "serve", str(folder), "--port", "0"], text=True,
+                               stdout=subprocess.PIPE, cwd=ROOT)  # fmt: skip
+    try:
+        assert re.match(r"vilex study: http://127\.0\.0\.1:\d+  \(Ctrl-C ends it\)", process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
