@@ -216,9 +216,20 @@ def test_command_line_refuses_bad_pictures_after_the_good_ones(images, tmp_path,
     assert list(summary["rows"]["1 token"]) == ["lite0 distance", "PSNR"]
 
 
-def test_fid_of_too_few_says_how_many(lexicon, settings):
-    with pytest.raises(InputError, match="at least 2560 images needed, got 8"):
-        evaluate_reconstruction(lexicon, replace(settings, features=("lite0",), measures=("fid",)))
+@pytest.mark.parametrize(
+    ("measure", "first", "message"),
+    [
+        ("fid", None, "at least 2560 images needed, got 8"),
+        ("kid", 3, "at least 4 images needed, got 3; give more, or leave kid out"),
+        ("is", None, "at least 100 images needed, got 8; give more, or leave is out"),
+    ],
+)
+def test_too_few_pictures_for_a_measure_are_said_before_any_is_drawn(lexicon, settings, measure, first, message):
+    with pytest.raises(InputError, match=message):
+        evaluate_reconstruction(
+            lexicon, replace(settings, features=("lite0",), measures=("psnr", measure), images=first)
+        )
+    assert not settings.out.exists()
 
 
 def test_reference_statistics_are_those_of_the_pictures(images, tmp_path, lexicon, settings):

@@ -22,6 +22,7 @@ with needs("eval"):
 
 IMAGES_PER_FEATURE = 2  # fewer, and the covariance of the features is mostly noise
 SPLITS = 10  # of Inception Score, as published
+FEWEST = 4  # images of a kernel distance
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance; at most half the images make a subset
 
 
@@ -71,12 +72,7 @@ def frechet_distance(reference: Moments, drawn: Moments) -> float:
     """
     if reference.features != drawn.features:
         raise InputError(f"Fréchet distance: reference of {reference.features}, pictures of {drawn.features} features")
-    needed = IMAGES_PER_FEATURE * len(drawn.total)
-    if (fewest := min(reference.count, drawn.count)) < needed:
-        raise InputError(
-            f"Fréchet distance on {drawn.features}: at least {needed} images needed, got {fewest}; "
-            "give more, or measure kid, which small sets can bear"
-        )
+    check_frechet(drawn.features, len(drawn.total), min(reference.count, drawn.count))
     metric = FrechetInceptionDistance(feature=_GivenFeatures(len(drawn.total))).set_dtype(torch.float64)
     for kind, moments in (("real", reference), ("fake", drawn)):
         setattr(metric, f"{kind}_features_sum", moments.total)
@@ -88,6 +84,29 @@ def frechet_distance(reference: Moments, drawn: Moments) -> float:
         return float(metric.compute())
 
 
+def check_frechet(features: str, width: int, count: int) -> None:
+    """Raise InputError if `count` images are too few for the covariance of `width` features."""
+    if count < (needed := IMAGES_PER_FEATURE * width):
+        raise InputError(
+            f"Fréchet distance on {features}: at least {needed} images needed, got {count}; "
+            "give more, or measure kid, which small sets can bear"
+        )
+
+
+def check_kernel(count: int) -> None:
+    """Raise InputError if `count` images are too few for a kernel distance."""
+    if count < FEWEST:
+        raise InputError(f"kernel distance: at least {FEWEST} images needed, got {count}; give more, or leave kid out")
+
+
+def check_score(count: int) -> None:
+    """Raise InputError if `count` images are too few for an Inception Score."""
+    if count < 10 * SPLITS:
+        raise InputError(
+            f"Inception Score: at least {10 * SPLITS} images needed, got {count}; give more, or leave is out"
+        )
+
+
 def kernel_distance(reference: Tensor, drawn: Tensor, seed: int = 0) -> tuple[float, float]:
     """The kernel (KID) distance of features [N, D] and [M, D]: mean and deviation over subsets (arXiv 1801.01401).
 
@@ -96,9 +115,8 @@ def kernel_distance(reference: Tensor, drawn: Tensor, seed: int = 0) -> tuple[fl
     Raises:
         InputError: a set has under 4 images.
     """
-    size = min(SUBSET_SIZE, min(len(reference), len(drawn)) // 2)
-    if size < 2:
-        raise InputError(f"kernel distance: at least 4 images needed, got {min(len(reference), len(drawn))}")
+    check_kernel(fewest := min(len(reference), len(drawn)))
+    size = min(SUBSET_SIZE, fewest // 2)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that all features are held in memory
         torch.manual_seed(seed)
@@ -115,8 +133,7 @@ def inception_score(logits: Tensor, seed: int = 0) -> tuple[float, float]:
     Raises:
         InputError: under 10 images a split.
     """
-    if len(logits) < 10 * SPLITS:
-        raise InputError(f"Inception Score: at least {10 * SPLITS} images needed, got {len(logits)}")
+    check_score(len(logits))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)  # the metric shuffles before it splits

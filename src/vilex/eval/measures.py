@@ -21,8 +21,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vilex.errors import InputError
-from vilex.eval.distances import Moments, frechet_distance, inception_score, kernel_distance
-from vilex.eval.features import Features, to_bytes
+from vilex.eval.distances import (
+    Moments,
+    check_frechet,
+    check_kernel,
+    check_score,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+)
+from vilex.eval.features import Extractor, Features, features_of, to_bytes
 from vilex.extras import needs
 
 with needs("eval"):
@@ -39,10 +47,25 @@ LOWER_IS_BETTER = {"distance", "rank", "error", "lpips", "fid", "kid"}
 
 
 def check_measures(names: Sequence[str]) -> None:
-    """Raise InputError for a name that is no measure."""
+    """Raise InputError for a name that is no measure, or one whose package is missing."""
     for name in names:
         if name not in ALL:
             raise InputError(f"measures: unknown '{name}'; there are {', '.join(ALL)}")
+    if "lpips" in names:
+        _torchvision()
+
+
+def check_sets(
+    measures: Sequence[str], extractors: Mapping[str, Extractor], count: int, reference: Moments | None = None
+) -> None:
+    """Raise InputError for a measure of sets that `count` pictures are too few for: found before any is drawn."""
+    if "kid" in measures and extractors:
+        check_kernel(count)
+    if "is" in measures and extractors:
+        check_score(count)
+    for extractor in extractors.values() if "fid" in measures else ():
+        width = features_of([Image.new("RGB", (64, 64))], extractor).vectors.shape[1]
+        check_frechet(extractor.name, width, min(count, reference.count) if reference else count)
 
 
 class SetFeatures:
@@ -222,9 +245,13 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": float(np.mean(values)), "low": min(values), "high": max(values), "seeds": list(values)}
 
 
-def _lpips(a: Tensor, b: Tensor) -> Tensor:
+def _torchvision() -> None:
     with needs("lpips"):
         import torchvision  # noqa: F401 (torchmetrics needs it)
+
+
+def _lpips(a: Tensor, b: Tensor) -> Tensor:
+    _torchvision()
     return torch.stack(
         [learned_perceptual_image_patch_similarity(x[None], y[None], normalize=True) for x, y in zip(a, b, strict=True)]
     )

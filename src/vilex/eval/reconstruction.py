@@ -25,7 +25,7 @@ from vilex.data.sources import Indexed, Source, open_source
 from vilex.errors import InputError
 from vilex.eval.distances import Moments
 from vilex.eval.features import Extractor, features_of, load_extractor
-from vilex.eval.measures import RowMeasures, SetFeatures, check_measures, source_features
+from vilex.eval.measures import RowMeasures, SetFeatures, check_measures, check_sets, source_features
 from vilex.eval.picture_store import (
     SOURCES,
     PictureStore,
@@ -67,6 +67,9 @@ def evaluate_reconstruction(
     source = open_source(settings.source)
     reference = Moments.load(settings.reference) if settings.reference else None
     extractors = {name: load_extractor(name, lexicon.t2i.device) for name in settings.features}
+    ends = [len(source)] if isinstance(source, Indexed) else []  # a stream's end is not known beforehand
+    if ends := [*ends, *([settings.images] if settings.images else [])]:
+        check_sets(settings.measures, extractors, min(ends), reference)
     rows = {**rows_of(lexicon, settings), **(more or {})}
     identity = {"data": settings.source.path, "pixels": lexicon.t2i.image_size, **identity_of(lexicon, settings)}
     store = PictureStore(settings.out, identity)
