@@ -14,7 +14,7 @@ from vilex.hub.export import export_encoder
 def test_exported_encoder_gives_the_same_tokens_at_any_batch_size(tmp_path, model_folder, pictures, suffix):
     path = tmp_path / f"encoder{suffix}"
     said = CliRunner().invoke(app, ["export", "-o", str(path), "--model", str(model_folder), "--json"])
-    assert said.exit_code == 0, said.output
+    assert said.exit_code == 0 and not said.stderr, said.output
     about = json.loads(said.stdout)
     assert about["output"]["tokens"] == ["batch", 75, 32] and about["difference"] < 1e-4
     assert json.loads(path.with_suffix(".json").read_text())["preprocessing"]["mean"] == [0.5] * 3

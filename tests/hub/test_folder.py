@@ -7,7 +7,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from tests.hub_server import at_hub, serve
 from vilex.errors import InputError
-from vilex.hub.folder import EMBEDDED, fingerprint, resolve, resolve_base
+from vilex.hub.folder import EMBEDDED, fingerprint, read_encoder_config, resolve, resolve_base
 from vilex.lexicon import VisualLexicon
 from vilex.t2i import load_t2i, shape_of
 
@@ -137,6 +137,14 @@ def test_a_configuration_is_believed_only_where_it_fits(model_folder, tmp_path, 
     with pytest.raises(InputError, match=message) as caught:
         VisualLexicon.from_pretrained(folder)
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+def test_a_folder_that_is_none_and_a_run_instead_of_its_encoder(tmp_path):
+    with pytest.raises(InputError, match="nano: no such model folder; give an encoder's"):
+        read_encoder_config(tmp_path / "nano")
+    (tmp_path / "config.json").write_text('{"run": {"steps": 3}}')
+    with pytest.raises(InputError, match=r"no ViLex encoder \(model_type is None\); that of a run is in its folder"):
+        read_encoder_config(tmp_path)
 
 
 @pytest.mark.parametrize("load", [load_t2i, shape_of])

@@ -1,7 +1,11 @@
 """The encoder without Python: ONNX or torch.export, for serving. What goes in and out is checked to be equal."""
 
 import json
+import logging
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -83,9 +87,24 @@ def _onnx(model: Tokens, pixels: Tensor, out: Path) -> Tensor:
     with needs("onnx"):
         import onnxruntime
         import onnxscript  # noqa: F401 (torch.onnx needs it)
-    torch.onnx.export(
-        model, (pixels,), str(out), input_names=["pixel_values"], output_names=["tokens"], dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), external_data=False, verbose=False,
-    )  # fmt: skip
+    with _quietly():
+        torch.onnx.export(
+            model, (pixels,), str(out), input_names=["pixel_values"], output_names=["tokens"], dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), external_data=False, verbose=False,
+        )  # fmt: skip
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run(["tokens"], {"pixel_values": pixels.numpy()})[0])
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what torch says of packages that these models do not use, and of its own deprecations."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(level)

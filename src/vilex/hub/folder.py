@@ -114,9 +114,12 @@ def read_encoder_config(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: the folder holds no encoder, or no weights that can be read.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such model folder; give an encoder's, as a run's encoder/")
     config = read_json(folder / "config.json")
     if config.get("model_type") != "vilex":
-        raise InputError(f"{folder}: no ViLex encoder (model_type is {config.get('model_type')!r})")
+        found = f"model_type is {config.get('model_type')!r}"
+        raise InputError(f"{folder}: no ViLex encoder ({found}); that of a run is in its folder encoder/")
     refuse_kernels(folder / "config.json", config)
     check_safetensors(folder)
     return config
