@@ -261,5 +261,13 @@ def test_from_a_toml_file_to_an_answer_as_a_user_would(tmp_path, bases, task):
     assert [one.id for one in answers] == [str(i) for i in range(16) if i != 5] and answers[0].truths == ("red",)
     with pytest.raises(InputError, match="exists"):
         run_cli("eval", vlm, task, "-o", tmp_path / "a.jsonl")
+    scored = CliRunner().invoke(
+        app, ["understand", "eval", str(vlm), str(task), "-o", str(tmp_path / "b.jsonl"), "--task", "gqa", "--json",
+              "--max-new-tokens", "3"]
+    )  # fmt: skip
+    found = json.loads(scored.stdout)
+    assert found["scores"]["count"] == 15 and len(found["scores"]) > 1 and len(found["refused"]) == 1
+    with pytest.raises(InputError, match="there is no 'gqua'; did you mean 'gqa'"):
+        run_cli("eval", vlm, task, "-o", tmp_path / "c.jsonl", "--task", "gqua")
     with pytest.raises(InputError, match=r"no vilex-vlm.json"):
         run_cli("ask", tmp_path, tmp_path / "0.png", "what")

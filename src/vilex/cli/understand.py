@@ -64,6 +64,7 @@ def evaluate(
     vlm: Vlm,
     data: Annotated[Path, typer.Argument(help="JSON lines: image, prefix, suffix or references, id.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="File for the answers, JSON lines.")] = Path("answers.jsonl"),
+    task: Annotated[str | None, typer.Option(help="Score as this task, coco or vqav2 say; else only matches.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder that images are relative to, if not the file's.")] = None,
     beams: Beams = 1,
     max_new_tokens: NewTokens = 32,
@@ -79,8 +80,11 @@ def evaluate(
     from vilex.understand.answers import answer_all, share_of_matches, write_answers
     from vilex.understand.config import DecodeConfig
     from vilex.understand.examples import read_examples
+    from vilex.understand.metrics.score import score
     from vilex.understand.samples import Gallery
+    from vilex.understand.tasks.registry import find_task
 
+    scored_as = find_task(task) if task else None
     check_file(out, overwrite)
     examples = read_examples(data, root)
     examples = examples[:limit] if limit else examples
@@ -97,9 +101,14 @@ def evaluate(
             move,
         )
     write_answers(out, answers)
-    match = share_of_matches(answers)
-    summary = {"answers": len(answers), "match": match, "file": str(out), "refused": refused}
-    print_summary(summary, f"{len(answers)} answers, {100 * match:.1f}% match a truth -> {out}", quiet, as_json)
+    match, scores = share_of_matches(answers), dict[str, float]()
+    if scored_as and answers:
+        said = {one.id: one.answer for one in answers}
+        scores = score(scored_as, said, [one for one in examples if one.id in said])
+    summary = {"answers": len(answers), "match": match, "scores": scores, "file": str(out), "refused": refused}
+    lines = [f"{name}: {value:.4g}" for name, value in scores.items()]
+    lines.append(f"{len(answers)} answers, {100 * match:.1f}% match a truth -> {out}")
+    print_summary(summary, "\n".join(lines), quiet, as_json)
     refuse(refused)
 
 
