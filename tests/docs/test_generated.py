@@ -113,6 +113,7 @@ def test_every_command_and_option_is_described():
 
 def test_docstrings_are_markdown():
     prose = 'A "<cat:16> in snow" and `<dog>`.\n\n    x <y\n\n>>> f("<cat>")\n1\n\n'
+    assert as_markdown("kept[name][row]") == "kept[name]&#91;row]"
     assert as_markdown(prose + "Args:\n    a: as <b>.\nRaises:\n    E: no.") == (
         'A "&lt;cat:16> in snow" and `<dog>`.\n\n    x <y\n\n\n```python\nf("<cat>")\n```\n\n1\n\n'
         "Args:\n    a: as &lt;b>.\n\nRaises:\n    E: no."

@@ -28,8 +28,13 @@ def as_markdown(text: str) -> str:
     """A docstring with a blank line above each section, fenced examples, and brackets that are no markup."""
     prose, *sections = re.split(r"^(?=(?:Args|Attributes|Raises|Returns|Yields):$)", text, flags=re.MULTILINE)
     prose = _EXAMPLE.sub(_fenced, prose)
-    parts = [part if _CODE.fullmatch(part) else _SLOT.sub("&lt;", part) for part in _CODE.split(prose)]
-    return _SECTION.sub("\n\n", "".join(parts) + "".join(_SLOT.sub("&lt;", one) for one in sections))
+    parts = [part if _CODE.fullmatch(part) else _plain(part) for part in _CODE.split(prose)]
+    return _SECTION.sub("\n\n", "".join(parts) + "".join(_plain(one) for one in sections))
+
+
+def _plain(text: str) -> str:
+    """Brackets mean themselves: <cat> is no tag, what [M][S] indexes no reference."""
+    return _SLOT.sub("&lt;", text).replace("][", "]&#91;")
 
 
 def _fenced(example: re.Match[str]) -> str:
