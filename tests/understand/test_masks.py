@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vilex.errors import InputError
-from vilex.understand.mask_codec import CodecShape, MaskCodec, load_codec
+from vilex.understand.mask_codec import SHIPPED, CodecShape, MaskCodec, load_codec
 from vilex.understand.mask_training import CodecConfig, overlap, train_codec
 from vilex.understand.masks import cut, mask_to_words, own_box, special_words, words_to_masks
 
@@ -178,3 +178,17 @@ def test_a_codec_learns_and_the_same_seed_gives_the_same_one():
     assert all((again[0][key] == value).all() for key, value in again[1].items())
     with pytest.raises(InputError, match=r"expected \[N, 64, 64\] of bytes"):
         train_codec(torch.zeros(64, 32, 32), config)
+
+
+def test_the_shipped_codec_is_small_and_gives_outlines_back():
+    """What its file says of held-out outlines is asserted; shapes that it never saw come back, too."""
+    about = json.loads((SHIPPED / "config.json").read_text())
+    assert about["held_out_overlap"] >= 0.85 and about["held_out_outlines"] > 900
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 2**20
+    codec, masks = load_codec(), discs(64, 3)
+    assert overlap(codec, masks) > 0.9
+    assert len(set(codec.encode(masks.float() / 255).flatten().tolist())) > 32
+    whole = [mask.numpy() > 0 for mask in masks]
+    back = words_to_masks(codec, mask_to_words(codec, whole), [mask.shape for mask in whole])
+    found = [(one & two).sum() / (one | two).sum() for one, two in zip(whole, back, strict=True)]
+    assert np.mean(found) > 0.85

@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import random
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -418,3 +419,20 @@ def test_masks_of_polygons_and_of_runs_are_those_of_pycocotools():
 def test_bad_masks_are_named(segmentation, said):
     with pytest.raises(InputError, match=said):
         read_mask(segmentation, 4, 4, "note 3")
+
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "understand"
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name not in ("flickr8k", "easy-vqa", "nlvr")])
+def test_ready_configurations_hold_the_same_numbers(name):
+    config, task = tomllib.loads((CONFIGS / f"paligemma-{name}.toml").read_text()), TASKS[name]
+    optim, transfer = config["optim"], task.transfer
+    assert config["data"].get("text_length", 32) == transfer.text_length
+    assert (optim["lr"], optim.get("weight_decay", 0)) == (transfer.lr, transfer.weight_decay)
+    assert config.get("objective", {}).get("label_smoothing", 0) == transfer.label_smoothing
+    assert config.get("objective", {}).get("dropout", 0) == transfer.dropout
+    assert config["run"]["batch_size"] == transfer.batch_size
+    assert config["decode"].get("beams", 1) == task.decode.beams
+    if not transfer.examples:
+        assert config["run"]["epochs"] == transfer.epochs

@@ -8,25 +8,41 @@ Shares are in percent and CIDEr is times 100, as the paper prints them.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from vilex.errors import InputError
-from vilex.understand.examples import Example
 from vilex.understand.mask_codec import MaskCodec, load_codec
 from vilex.understand.masks import words_to_masks
-from vilex.understand.metrics.short_answers import exact_match, vqa_accuracy, vqa_any3, vqa_evalai, vqa_lmms
 from vilex.understand.metrics.captions import bleu, cider
 from vilex.understand.metrics.choice import multiple_choice
 from vilex.understand.metrics.segmentation import segmentation_score
-from vilex.understand.tasks.refer import mask_of
+from vilex.understand.metrics.short_answers import exact_match, vqa_accuracy, vqa_any3, vqa_evalai, vqa_lmms
+from vilex.understand.tasks.refer import unpack_mask
 from vilex.understand.tasks.task import Task
 
 _PEOPLE = {"vqa_accuracy": vqa_accuracy, "vqa_lmms": vqa_lmms, "vqa_evalai": vqa_evalai, "vqa_any3": vqa_any3}
 
 
+class Scored(Protocol):
+    """What is known of an example when its answer is scored: an `Example`, or a line of a file of answers."""
+
+    @property
+    def id(self) -> str:
+        """Of no other example."""
+
+    @property
+    def truths(self) -> tuple[str, ...]:
+        """What the answer is scored against."""
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """What else belongs to it: type of answer, language, mask."""
+
+
 def score(
-    task: Task, predictions: Mapping[str, str], examples: Sequence[Example], codec: MaskCodec | None = None
+    task: Task, predictions: Mapping[str, str], examples: Sequence[Scored], codec: MaskCodec | None = None
 ) -> dict[str, float]:
     """All numbers of a task.
 
@@ -47,7 +63,7 @@ def score(
     return {**found, "count": float(len(examples))}
 
 
-def _in_order(predictions: Mapping[str, str], examples: Sequence[Example]) -> list[str]:
+def _in_order(predictions: Mapping[str, str], examples: Sequence[Scored]) -> list[str]:
     if not examples:
         raise InputError("examples: expected at least one, got none")
     asked = {example.id for example in examples}
@@ -61,13 +77,13 @@ def _in_order(predictions: Mapping[str, str], examples: Sequence[Example]) -> li
     return [predictions[example.id] for example in examples]
 
 
-def _truths(example: Example) -> tuple[str, ...]:
+def _truths(example: Scored) -> tuple[str, ...]:
     if not example.truths:
         raise InputError(f"example {example.id}: nothing to score against; give suffix or references")
     return example.truths
 
 
-def _captions(answers: list[str], truths: list[tuple[str, ...]], examples: Sequence[Example]) -> dict[str, float]:
+def _captions(answers: list[str], truths: list[tuple[str, ...]], examples: Sequence[Scored]) -> dict[str, float]:
     """CIDEr and BLEU, and CIDEr of each language where there are several: IDF is then each language's own."""
     found = {"cider": 100 * float(cider(answers, truths).mean())}
     found |= {f"bleu-{n}": 100 * value for n, value in enumerate(bleu(answers, truths), 1)}
@@ -84,7 +100,7 @@ def _captions(answers: list[str], truths: list[tuple[str, ...]], examples: Seque
     return found
 
 
-def _people(answers: list[str], truths: list[tuple[str, ...]], examples: Sequence[Example]) -> dict[str, float]:
+def _people(answers: list[str], truths: list[tuple[str, ...]], examples: Sequence[Scored]) -> dict[str, float]:
     """Accuracy by all four definitions, the official one by type of answer too."""
     found = {}
     for name, metric in _PEOPLE.items():
@@ -95,18 +111,18 @@ def _people(answers: list[str], truths: list[tuple[str, ...]], examples: Sequenc
     return found
 
 
-def _exact(answers: list[str], truths: list[tuple[str, ...]], examples: Sequence[Example]) -> dict[str, float]:
+def _exact(answers: list[str], truths: list[tuple[str, ...]], examples: Sequence[Scored]) -> dict[str, float]:
     each = _each(exact_match, answers, truths, examples)
     return {"exact_match": 100 * float(np.mean(each))} | _by_type("exact_match", each, examples)
 
 
-def _choice(answers: list[str], truths: list[tuple[str, ...]], examples: Sequence[Example]) -> dict[str, float]:
+def _choice(answers: list[str], truths: list[tuple[str, ...]], examples: Sequence[Scored]) -> dict[str, float]:
     found = multiple_choice(answers, [some[0] for some in truths])
     return {"accuracy": 100 * found.accuracy, "unread": 100 * found.unread}
 
 
-def _masks(answers: list[str], examples: Sequence[Example], codec: MaskCodec) -> dict[str, float]:
-    true = [mask_of(example) for example in examples]
+def _masks(answers: list[str], examples: Sequence[Scored], codec: MaskCodec) -> dict[str, float]:
+    true = [unpack_mask(example.fields, f"example {example.id}") for example in examples]
     drawn = words_to_masks(codec, answers, [(mask.shape[0], mask.shape[1]) for mask in true])
     found = segmentation_score(zip(drawn, true, strict=True))
     return {"miou": 100 * found.miou, "ciou": 100 * found.ciou, "invalid": 100 * found.invalid}
@@ -116,7 +132,7 @@ def _each(
     metric: Callable[[str, Sequence[str]], float],
     answers: list[str],
     truths: list[tuple[str, ...]],
-    examples: Sequence[Example],
+    examples: Sequence[Scored],
 ) -> list[float]:
     found = []
     for answer, said, example in zip(answers, truths, examples, strict=True):
@@ -127,7 +143,7 @@ def _each(
     return found
 
 
-def _by_type(name: str, each: list[float], examples: Sequence[Example]) -> dict[str, float]:
+def _by_type(name: str, each: list[float], examples: Sequence[Scored]) -> dict[str, float]:
     """A number's mean by the examples' `answer_type`, where they have one."""
     by_type: dict[str, list[float]] = defaultdict(list)
     for value, example in zip(each, examples, strict=True):

@@ -146,7 +146,7 @@ COCO = TransferNumbers(epochs=5, weight_decay=1e-6)
 CAPTIONING = (
     Task("cococap", "captions_*.json or dataset_coco.json", read_coco, "captions", "cider", COCO, DecodeNumbers(2)),
     Task("coco35l", "coco_mt_*.jsonl and dataset_coco.json", read_coco35l, "captions", "cider",
-         TransferNumbers(epochs=1, lr=1e-4)),
+         TransferNumbers(epochs=0, examples=566_435, lr=1e-4)),
     Task("textcaps", "TextCaps_0.1_*.json", read_textcaps, "captions", "cider", COCO, DecodeNumbers(3)),
     Task("scicap", "file_idx.json", read_scicap, "captions", "cider",
          TransferNumbers(text_length=96, epochs=80, lr=3e-5, label_smoothing=0.1, dropout=0.1),

@@ -4,7 +4,7 @@ RefCOCO, RefCOCO+ and RefCOCOg are published as a pickle of expressions beside C
 run any program, so that it is never opened here; the error says how to make JSON of it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,13 +54,17 @@ def with_words(examples: Sequence[Example], codec: MaskCodec, batch_size: int = 
 
 
 def mask_of(example: Example) -> Mask:
-    """An example's true mask, [h, w] bool.
+    """An example's true mask; see `unpack_mask`."""
+    return unpack_mask(example.fields, f"example {example.id}")
+
+
+def unpack_mask(fields: Mapping[str, Any], where: str) -> Mask:
+    """The mask that an example's fields carry, [h, w] bool.
 
     Raises:
-        InputError: it carries none.
+        InputError: they carry none.
     """
-    where = f"example {example.id}: 'mask'"
-    packed = example.fields.get("mask")
+    where, packed = f"{where}: 'mask'", fields.get("mask")
     if not isinstance(packed, dict) or not isinstance(packed.get("size"), list) or len(packed["size"]) != 2:
         raise InputError(f'{where}: expected {{"size": [h, w], "counts": "..."}}, got {packed!r:.60}')
     height, width = check_size(packed["size"][0], packed["size"][1], where)

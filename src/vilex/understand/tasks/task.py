@@ -29,6 +29,7 @@ class TransferNumbers:
 
     Attributes:
         text_length: tokens of prefix and suffix together. epochs: over pictures, or over questions where each has one.
+        examples: how many are trained on, where big_vision counts those and not epochs; 0 elsewhere.
         weight_decay: absolute, added after the learning rate (AdamW's is this divided by `lr`).
         label_smoothing: shared by the other V - 1 words. dropout: of the residual branches.
         freeze_tower: and with it the projector, as big_vision does.
@@ -36,6 +37,7 @@ class TransferNumbers:
 
     text_length: int = 32
     epochs: float = 10
+    examples: int = 0
     batch_size: int = 256
     lr: float = 1e-5
     weight_decay: float = 0.0
