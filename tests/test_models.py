@@ -20,6 +20,10 @@ ROUND = {  # published so
     "stabilityai/stable-diffusion-3.5-large": 8.1e9,
     "DeepFloyd/IF-I-XL-v1.0": 4.3e9,
     "Tongyi-MAI/Z-Image-Turbo": 6.15e9,
+    "black-forest-labs/FLUX.2-klein-4B": 3.88e9,
+    "lodestones/Chroma1-HD": 8.9e9,
+    "Qwen/Qwen-Image": 20.4e9,
+    "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS": 0.61e9,
 }
 
 

@@ -17,6 +17,7 @@ from vilex.errors import InputError
 from vilex.guidance import Guidance, Mixture
 from vilex.lexicon import VisualLexicon
 from vilex.pictures.pixels import to_pixels
+from vilex.pipelines.embeds import prompt_arguments
 from vilex.plan.memory import LiveBytes
 from vilex.plan.plan import make_plan
 from vilex.prompt import Prompt, PromptWarning, parse
@@ -32,7 +33,7 @@ from vilex.train.training import Training
 def test_words_and_words_as_vectors_give_diffusers_own_picture(family, lexicon):
     name, pipeline = family[0], own_pipeline(family)
     expected = pipeline(
-        "cat dog in snow", num_inference_steps=3, generator=torch.Generator().manual_seed(7),
+        prompt="cat dog in snow", num_inference_steps=3, generator=torch.Generator().manual_seed(7),
         height=lexicon.t2i.image_size, width=lexicon.t2i.image_size, **FAMILIES[name].cfg(2.5),
     ).images[0]  # fmt: skip
     how = {"guidance": Guidance(2.5), "seed": 7, "steps": 3, "scheduler": FAMILIES[name].scheduler}
@@ -40,6 +41,39 @@ def test_words_and_words_as_vectors_give_diffusers_own_picture(family, lexicon):
     vectors = lexicon.generate("<v:2> in snow", {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}, **how)[0]
     assert same(words, expected) and same(vectors, words, most=0)
     assert not same(lexicon.generate("dog", **how)[0], words)
+
+
+def predictions(network, draw):
+    """Every row that a denoiser gives while something is drawn, flat, [N, ...]."""
+    rows = []
+    hook = network.register_forward_hook(lambda module, args, output: rows.extend(output[0]))
+    try:
+        draw()
+    finally:
+        hook.remove()
+    return torch.stack([row.detach().float().flatten() for row in rows])
+
+
+@pytest.mark.filterwarnings("ignore::vilex.prompt.PromptWarning")
+def test_the_denoiser_gives_what_it_gives_in_diffusers_own_pipeline(family, lexicon):
+    """To 1e-5, for words and for a mix of words and words as vectors."""
+    name, pipeline, size = family[0], own_pipeline(family), lexicon.t2i.image_size
+    own = predictions(
+        getattr(pipeline, lexicon.t2i.denoiser),
+        lambda: pipeline(
+            prompt="cat dog in snow", num_inference_steps=2, height=size, width=size, **FAMILIES[name].cfg(2.5),
+            generator=torch.Generator().manual_seed(7),
+        ),
+    )  # fmt: skip
+    how = {"guidance": Guidance(2.5), "seed": 7, "steps": 2, "scheduler": FAMILIES[name].scheduler}
+    tokens = {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
+    for prompt in ("cat dog in snow", "<v:2> in snow"):
+        ours = predictions(
+            lexicon.t2i.network, lambda prompt=prompt: lexicon.generate(prompt, tokens if "<" in prompt else {}, **how)
+        )
+        assert ours.shape == own.shape
+        apart = (ours[:, None] - own[None]).abs().amax(-1).amin(0)  # the order of conditions is each one's own
+        assert apart.max() < 1e-5 * (1 + own.abs().max())
 
 
 def test_gradients_reach_tokens_and_nothing_else(lexicon):
@@ -223,8 +257,8 @@ def test_prompt_embeds_go_into_diffusers_own_pipeline(family, lexicon):
     name, pipeline = family[0], own_pipeline(family)
     tokens = {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
     for text_free, guidance in ((False, Guidance(2.5)), (True, Guidance(1.0, 2.5))):
-        embeds = lexicon.prompt_embeds(
-            "<v:2> in snow", tokens, negative="" if text_free else "red", text_free=text_free
+        embeds = prompt_arguments(
+            lexicon, "<v:2> in snow", tokens, negative="" if text_free else "red", text_free=text_free
         )
         expected = pipeline(
             **embeds, **guided(name, 2.5), num_inference_steps=2, generator=torch.Generator().manual_seed(7),

@@ -64,7 +64,15 @@ def tuned(
 
 
 def add_adapter(t2i: DiffusersT2I, rank: int) -> None:
-    """Low-rank weights in the denoiser's attention layers, which alone learn."""
+    """Low-rank weights in the denoiser's attention layers, which alone learn.
+
+    Raises:
+        InputError: diffusers' denoiser takes none.
+    """
+    if not hasattr(t2i.network, "add_adapter"):
+        raise InputError(
+            f"{type(t2i.network).__name__}: diffusers has no low-rank weights for it; use another base model"
+        )
     with needs("baselines"):
         from peft import LoraConfig
     t2i.network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(LAYERS)), ADAPTER)

@@ -18,6 +18,7 @@ from vilex.encoder import load_encoder
 from vilex.errors import InputError
 from vilex.hub.folder import file_hash
 from vilex.lexicon import ImageLike, VisualLexicon
+from vilex.pipelines.embeds import prompt_arguments
 from vilex.prompt import Prompt, PromptWarning, parse
 from vilex.t2i.folder import DiffusersT2I
 
@@ -85,17 +86,21 @@ class ImagePrompts:
                     f"image '{unused[0]}' is in no prompt; name it as <{unused[0]}>", PromptWarning, stacklevel=3
                 )
             # diffusers' own clip_skip looks for CLIP where transformers 5 has it no more
-            if not named and not (clip_skip and hasattr(self, "lexicon")):
-                given = {} if clip_skip is None else {"clip_skip": clip_skip}
-                return super().__call__(  # type: ignore[misc]
-                    prompt, *args, negative_prompt=negative_prompt, **given, **how
-                )
+            taken = list(inspect.signature(super().__call__).parameters)  # type: ignore[misc]
+            beyond = clip_skip or (negative_prompt and "negative_prompt" not in taken)
+            if not named and not (beyond and hasattr(self, "lexicon")):
+                given = {"clip_skip": clip_skip, "negative_prompt": negative_prompt}
+                how |= {name: value for name, value in given.items() if value is not None}
+                if taken[0] != "prompt":
+                    return super().__call__(*args, prompt=prompt, **how)  # type: ignore[misc]
+                return super().__call__(prompt, *args, **how)  # type: ignore[misc]
             if not hasattr(self, "lexicon"):
                 raise InputError("the prompt names images; call load_vilex(ENCODER) first")
-            if clip_skip and "clip_skip" not in inspect.signature(super().__call__).parameters:  # type: ignore[misc]
+            if clip_skip and "clip_skip" not in taken:
                 raise InputError(f"clip_skip: {self.family.pipelines[0]} has none")
             self.lexicon.encoder.to(self._execution_device)
-            embeds = self.lexicon.prompt_embeds(
+            embeds = prompt_arguments(
+                self.lexicon,
                 asked,
                 images,
                 num_tokens=num_tokens,

@@ -10,11 +10,15 @@ from vilex.errors import InputError
 from vilex.hub.folder import read_json, resolve_base
 from vilex.hub.loading import quiet_loading
 from vilex.t2i.base import Condition, FrozenT2I
+from vilex.t2i.chroma import Chroma
 from vilex.t2i.deepfloyd_if import DeepFloydIF
 from vilex.t2i.flux import Flux
+from vilex.t2i.flux_2_klein import Flux2Klein
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.ip_adapter import IPAdapterT2I
+from vilex.t2i.pixart_sigma import PixArtSigma
 from vilex.t2i.pixel_diffusion import PixelDiffusion
+from vilex.t2i.qwen_image import QwenImage
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.t2i.stable_diffusion_3 import StableDiffusion3
 from vilex.t2i.stable_diffusion_xl import StableDiffusionXL
@@ -27,6 +31,10 @@ FAMILIES: tuple[type[DiffusersT2I], ...] = (
     StableDiffusionXL,
     StableDiffusion3,
     Flux,
+    Flux2Klein,
+    Chroma,
+    QwenImage,
+    PixArtSigma,
     DeepFloydIF,
     PixelDiffusion,
     ZImage,

@@ -36,6 +36,7 @@ class DiffusersT2I(FrozenT2I):
             it be left out.
         denoiser: the name of the part that predicts. codec_kind: what its auto-encoder's latents are.
         even_sigmas: whether the pipeline's own Euler steps are evenly spread from 1 to 1 / steps before the shift.
+        mask_argument: what the pipeline calls the mask beside `prompt_embeds`, where it has one.
         index: model_index.json. tokenizers: by their names in it.
     """
 
@@ -44,6 +45,7 @@ class DiffusersT2I(FrozenT2I):
     denoiser: ClassVar[str] = "unet"
     codec_kind: ClassVar[type[LatentCodec]] = ScaledLatents
     even_sigmas: ClassVar[bool] = False
+    mask_argument: ClassVar[str | None] = None
     codec: LatentCodec
     text_encoder: Any
     text_encoder_2: Any

@@ -97,7 +97,7 @@ def adapter_shapes(t2i: DiffusersT2I) -> list[tuple[int, int]]:
     Raises:
         InputError: the denoiser has no layers of cross-attention that read as wide a token.
     """
-    layers = cross_attention(t2i.network)
+    layers = cross_attention(t2i.network) if t2i.denoiser == "unet" else []
     if not layers or any(layer.to_k.in_features != t2i.width for layer in layers):
         raise InputError(
             f"model.method: ip-adapter needs cross-attention over the text, which {t2i.pipelines[0]} has not; "

@@ -108,6 +108,11 @@ def shift_level(level: Tensor, config: Mapping[str, Any], positions: int) -> Ten
     """s' of levels s, [B] each, with c the configuration's shift, or e^mu where it depends on resolution."""
     dynamic = config.get("use_dynamic_shifting")
     shift = math.exp(sigma_offset(config, positions)) if dynamic else config.get("shift", config.get("flow_shift", 1.0))
+    return shift_by(level, shift)
+
+
+def shift_by(level: Tensor, shift: float) -> Tensor:
+    """s' of levels s, [B] each, by c."""
     return shift * level / (1 + (shift - 1) * level)
 
 
@@ -118,9 +123,15 @@ def set_steps(scheduler: Any, config: Mapping[str, Any], positions: int, **how: 
         config: the frozen model's own configuration, whatever the sampler's class knows of it.
     """
     if config.get("use_dynamic_shifting"):
-        mu = sigma_offset(config, positions)
-        if "mu" in inspect.signature(scheduler.set_timesteps).parameters:
-            how["mu"] = mu
-        else:
-            scheduler.register_to_config(shift=math.exp(mu))  # a sampler with one fixed shift
+        set_shifted_steps(scheduler, sigma_offset(config, positions), **how)
+    else:
+        scheduler.set_timesteps(**how)
+
+
+def set_shifted_steps(scheduler: Any, mu: float, **how: Any) -> None:
+    """`set_timesteps` with noise levels shifted by e^mu."""
+    if "mu" in inspect.signature(scheduler.set_timesteps).parameters:
+        how["mu"] = mu
+    else:
+        scheduler.register_to_config(shift=math.exp(mu))  # a sampler with one fixed shift
     scheduler.set_timesteps(**how)
