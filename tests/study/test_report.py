@@ -167,6 +167,8 @@ def test_a_judge_sits_beside_people_and_not_among_them(answered):
     with pytest.raises(InputError, match=r"^exact: has answered already"):
         seat_judge(answered, "exact", lambda *names: "left")
     assert answered.join() is not None  # people's places are their own
+    with pytest.raises(InputError, match=r"^rater 5: there is none; their numbers are 1, 2, 3, 4, "):
+        answered.rater(5)  # a judge's seat is nobody's to export or delete
 
 
 def contrary(answers):

@@ -113,12 +113,13 @@ class Answers:
             return None if row is None else Rater(*row)
 
     def rater(self, number: int) -> Rater:
-        """A rater by number.
+        """A person who rates, by number.
 
         Raises:
             InputError: there is none.
         """
-        for rater in (raters := self.raters()):
+        raters = [rater for rater in self.raters() if rater.kind == PERSON]
+        for rater in raters:
             if rater.number == number:
                 return rater
         numbers = ", ".join(str(rater.number) for rater in raters) or "none yet"
