@@ -305,3 +305,11 @@ def test_command_line_accepts(configure, images, tmp_path):
     assert isinstance(refused.exception, InputError) and "--accept data.path" in str(refused.exception)
     accepted = CliRunner().invoke(app, ["train", str(toml), "--accept", "data.path", "--quiet"])
     assert accepted.exit_code == 0 and steps_saved(config) == [1, 2], accepted.output
+
+
+def test_a_folder_that_has_grown_since_is_said(configure, images, pictures):
+    config = configure(run={"steps": 2})
+    train(config, quiet=True)
+    assert Training(config).notes == []
+    pictures[0].save(images / "8.png")
+    assert "9 images, not 8 as before: samples are counted on" in Training(config).notes[0]

@@ -46,5 +46,7 @@ def push(
         done = api.create_commit(repository, changes, commit_message="Upload with vilex", revision=revision)
     except (transport, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if not isinstance(error, HfHubHTTPError):
+            raise InputError(f"{repository}: the hub was not reached ({reason}); try again when it can be") from None
         raise InputError(f"{repository}: the hub refused ({reason}); log in with `hf auth login`") from None
     return str(done.commit_url)

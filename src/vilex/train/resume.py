@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from vilex.data.config import SourceConfig
@@ -56,6 +56,18 @@ def check_settings(before: dict[str, Any], config: TrainConfig, accept: Collecti
                 raise InputError(f"{where}: holds a run with {name} = {was!r}, not {value!r}; {_remedy(name)}")
             lines.append(f"{name} {was!r} -> {value!r}: {CHANGES.get(name, 'from here on')}")
     return lines
+
+
+def other_counts(before: Sequence[int | None], now: Sequence[int | None], config: TrainConfig) -> list[str]:
+    """A line for each source that has more or fewer images than when the run was saved.
+
+    Args:
+        before, now: of each source; None where only reading would tell.
+    """
+    counted = zip(config.data.all_sources, before, now, strict=False)
+    return [
+        f"{one.path}: {is_now} images, not {was} as before: {NEW_DATA}" for one, was, is_now in counted if was != is_now
+    ]
 
 
 def check_state(state: dict[str, Any], config: TrainConfig, base_sha256: dict[str, str]) -> None:

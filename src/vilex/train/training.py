@@ -3,7 +3,7 @@
 import copy
 import shutil
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sized
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from vilex.train.loss_bands import loss_by_kept, loss_by_noise
 from vilex.train.models import checkpoint_activations, new_encoder
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import choose_trained, make_optimizer, make_schedule
-from vilex.train.resume import CHANGES, READERS, check_settings, check_state
+from vilex.train.resume import CHANGES, READERS, check_settings, check_state, other_counts
 from vilex.train.run_folder import refuse_among_data, writing
 from vilex.train.toml import to_dict
 
@@ -119,6 +119,7 @@ class Training:
             return
         self.notes += check_settings(found.state["config"], self.config, self.accept, str(self.out))
         check_state(found.state, self.config, self.bare.config.base_sha256)
+        self.notes += other_counts(found.state.get("images", []), self.images, self.config)
         self._load(found.tensors, found.state)
         self.resumed = found.path
         for path, line in found.damaged.items():
@@ -159,6 +160,11 @@ class Training:
             epochs[source] = max(epochs[source], place["epoch"] + 1)
         return {(source, lane): Place(epoch) for source, epoch in epochs.items() for lane in own}
 
+    @property
+    def images(self) -> list[int | None]:
+        """How many images each source has; None where only reading would tell."""
+        return [len(source) if isinstance(source, Sized) else None for source in self.sources]
+
     def save(self) -> None:
         """Write a checkpoint of this very moment, unless it is written. All processes must call it together.
 
@@ -193,6 +199,7 @@ class Training:
             "places": [[source, lane, asdict(place)] for (source, lane), place in sorted(places)],
             "readers": [self.engine.world, max(1, self.config.data.workers)],
             "counted": dict(self.counted),
+            "images": self.images,
             "base_sha256": self.bare.config.base_sha256,
         }
         tensors = {**tensors, "optimizer": optimizer}
