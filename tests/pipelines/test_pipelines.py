@@ -1,5 +1,6 @@
 import shutil
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -308,8 +309,25 @@ def test_load_vilex_twice_leaves_one_hook(own, pictures):
     assert np.array_equal(first, drawn(pipeline, "<a:4> in snow", {"a": pictures[0]}))
 
 
+def test_parts_in_several_precisions_are_refused(own):
+    pipeline, folder = own
+    pipeline.text_encoder.to(torch.float16)
+    with pytest.raises(InputError, match=r"text_encoder in float16, .*load it with torch_dtype=torch.float32"):
+        pipeline.load_vilex(folder)
+
+
+def test_names_of_images_are_those_of_the_library(own, pictures):
+    pipeline, _ = own
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PromptWarning)
+        parted = drawn(pipeline, "<caf\u00e9:4> in snow", {"cafe\u0301": pictures[0]})
+    assert np.array_equal(parted, drawn(pipeline, "<caf\u00e9:4> in snow", {"caf\u00e9": pictures[0]}))
+    with pytest.raises(InputError, match="images: expected something for each name"):
+        pipeline("a cat", [pictures[0]])
+
+
 def test_an_image_that_no_prompt_names_is_warned_of(own, pictures):
-    with pytest.warns(PromptWarning, match="image 'dog' is in no prompt; name it as <dog>"):
+    with pytest.warns(PromptWarning, match="image 'dog': no prompt has a slot <dog>"):
         drawn(own[0], "a cat", {"dog": pictures[0]})
 
 

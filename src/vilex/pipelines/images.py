@@ -19,7 +19,8 @@ from vilex.errors import InputError
 from vilex.hub.folder import file_hash
 from vilex.lexicon import ImageLike, VisualLexicon
 from vilex.pipelines.embeds import prompt_arguments
-from vilex.prompt import Prompt, PromptWarning, parse
+from vilex.prompt import Prompt, parse
+from vilex.requests import by_name, warn_of_unused
 from vilex.t2i.folder import DiffusersT2I
 
 
@@ -46,6 +47,7 @@ class ImagePrompts:
         loaded = load_encoder(encoder)
         parts = {name: self.components[name] for name in self.family.parts if self.components.get(name) is not None}
         _check_readers(parts, loaded.config.base_sha256)
+        _check_precision(parts)
         words = {name: _Words(self, part) for name, part in parts.items() if name.startswith("tokenizer")}
         frozen = self.family({**parts, **words}, dict(self.scheduler.config), dict(self.config))
         self._turn = RLock() if isinstance(self._turn, nullcontext) else self._turn
@@ -79,12 +81,10 @@ class ImagePrompts:
                 inversion's; or see `VisualLexicon.prompt_embeds`.
         """
         with self._turn:
-            asked, against = (self._parsed(one, images or {}) for one in (prompt, negative_prompt))
+            images = by_name({} if images is None else images)
+            asked, against = (self._parsed(one, images) for one in (prompt, negative_prompt))
             named = {name for one in (*asked, *against) for name in one.names}
-            if unused := sorted((images or {}).keys() - named):
-                warnings.warn(
-                    f"image '{unused[0]}' is in no prompt; name it as <{unused[0]}>", PromptWarning, stacklevel=3
-                )
+            warn_of_unused(images, [*asked, *against])
             # diffusers' own clip_skip looks for CLIP where transformers 5 has it no more
             taken = list(inspect.signature(super().__call__).parameters)  # type: ignore[misc]
             beyond = clip_skip or (negative_prompt and "negative_prompt" not in taken)
@@ -156,6 +156,14 @@ def _joined(pieces: Sequence[str], words: set[str]) -> Prompt:
             else:
                 parts.append(part)
     return Prompt(tuple(parts))
+
+
+def _check_precision(parts: Mapping[str, Any]) -> None:
+    """Raise InputError if the parts were loaded in several precisions: what one gives, another cannot read."""
+    found = {name: part.dtype for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+    if len(set(found.values())) > 1:
+        said = ", ".join(f"{name} in {str(dtype).removeprefix('torch.')}" for name, dtype in found.items())
+        raise InputError(f"the pipeline has {said}; load it with torch_dtype=torch.float32, or another for all")
 
 
 def _check_readers(parts: Mapping[str, Any], expected: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vilex.checks import whole
 from vilex.errors import InputError
-from vilex.hub.folder import read_json
+from vilex.hub.folder import as_configured, read_json
 from vilex.prompt import Frame
 from vilex.t2i.base import FrozenT2I
 from vilex.t2i.codec import LatentCodec, ScaledLatents
@@ -84,7 +84,9 @@ class DiffusersT2I(FrozenT2I):
         """
         folder = Path(folder)
         classes, scheduler_config = cls.check(folder), read_json(folder / SCHEDULER / "scheduler_config.json")
-        return cls(load_parts(folder, classes, dtype), scheduler_config, read_json(folder / "model_index.json"))
+        parts, index = load_parts(folder, classes, dtype), read_json(folder / "model_index.json")
+        with as_configured(folder):
+            return cls(parts, scheduler_config, index)
 
     @classmethod
     def from_config(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> Self:
@@ -95,7 +97,9 @@ class DiffusersT2I(FrozenT2I):
         """
         folder = Path(folder)
         classes, scheduler_config = cls.check(folder), read_json(folder / SCHEDULER / "scheduler_config.json")
-        return cls(shape_parts(folder, classes, dtype), scheduler_config, read_json(folder / "model_index.json"))
+        parts, index = shape_parts(folder, classes, dtype), read_json(folder / "model_index.json")
+        with as_configured(folder):
+            return cls(parts, scheduler_config, index)
 
     @classmethod
     def check(cls, folder: Path) -> dict[str, type]:
