@@ -32,6 +32,7 @@ class Branch:
     negative: bool = False
 
     def prompt(self, whole: Prompt) -> Prompt:
+        """What of a prompt this condition reads."""
         kept = whole.without(set(whole.names) - self.names)
         return kept if self.words else kept.image_only()
 

@@ -12,14 +12,6 @@ import griffe
 
 from tools.docs.pages import ROOT
 
-PENDING = (  # rooms in which others are at work
-    "vilex.app.",
-    "vilex.guidance.Branch.prompt",
-    "vilex.study.",
-    "vilex.t2i.",
-    "vilex.understand.",
-)
-
 
 def undocumented(package: str = "vilex", sources: Path = ROOT / "src") -> list[str]:
     """Dotted names in the order of the code, each with its file and line."""
@@ -29,7 +21,7 @@ def undocumented(package: str = "vilex", sources: Path = ROOT / "src") -> list[s
     return [
         f"{one.path} ({one.filepath.relative_to(sources)}:{one.lineno or 1})"
         for one in everything
-        if not (one.has_docstring or _inherits(one, protocols) or one.path.startswith(PENDING))
+        if not (one.has_docstring or _inherits(one, protocols))
     ]
 
 

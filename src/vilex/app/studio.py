@@ -47,6 +47,7 @@ class Upload:
 
     @property
     def sha256(self) -> str:
+        """Of the file's bytes."""
         return hashlib.sha256(self.content).hexdigest()
 
     def picture(self) -> Image.Image:

@@ -109,6 +109,7 @@ class Results:
 
     @property
     def outputs(self) -> list[Any]:
+        """The components that an event fills."""
         return [self.gallery, self.status]
 
 

@@ -64,7 +64,9 @@ def evaluate(
     vlm: Vlm,
     data: Annotated[Path, typer.Argument(help="JSON lines: image, prefix, suffix or references, id.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="File for the answers, JSON lines.")] = Path("answers.jsonl"),
-    task: Annotated[str | None, typer.Option(help="Score as this task, coco or vqav2 say; else only matches.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Score as this task, cococap or vqav2 say; else only matches.")
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder that images are relative to, if not the file's.")] = None,
     beams: Beams = 1,
     max_new_tokens: NewTokens = 32,

@@ -140,6 +140,7 @@ class DiffusersT2I(FrozenT2I):
 
     @property
     def tokenizer(self) -> Any:
+        """Of the first text encoder."""
         return self.frame.tokenizer
 
     @property

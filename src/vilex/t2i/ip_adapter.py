@@ -54,6 +54,7 @@ class IPAdapterT2I:
         return replace(words, image=torch.stack(rows), adapter=self.adapter)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """See `FrozenT2I.predict`."""
         install(self.base.network)  # again where somebody has set other processors since
         return self.base.predict(x_t, t, condition)
 

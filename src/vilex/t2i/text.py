@@ -51,6 +51,7 @@ class TextEncoder:
 
     @property
     def width(self) -> int:
+        """d_i, of this encoder's words."""
         return self.table.weight.shape[1]
 
     def embed(self, ids: Tensor) -> Tensor:

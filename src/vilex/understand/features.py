@@ -37,7 +37,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 class FeaturesConfig:
     """What the language model sees, and where that is kept."""
 
-    kind: Kind = "patches"
+    kind: Kind = "patches"  # which vectors of a picture; the page on understanding tells them apart
     # tokens, or pooled patches, of each view; the paper's 16 of 5 views are 80
     tokens_per_view: Annotated[int, Range(1, 1024)] = 16
     grid: Annotated[int, Range(1, 16, "1 is the whole picture alone")] = 2  # crops a side; 2 makes 5 views

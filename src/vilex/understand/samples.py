@@ -124,6 +124,7 @@ class AskedData(Dataset[tuple[Shown, Example, str, str]]):
             return self.gallery.empty(len(example.images)), example, suffix, str(error)
 
     def collate(self, samples: list[tuple[Shown, Example, str, str]]) -> list[AskedBatch]:
+        """A batch's samples, laid out in micro-batches."""
         size = self.micro or len(samples)
         return [self._lay(samples[i : i + size]) for i in range(0, len(samples), size)]
 

@@ -86,6 +86,7 @@ class VisualLanguageModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the words are."""
         return self.lm.get_input_embeddings().weight.device
 
     def project(self, parts: Sequence[Tensor]) -> Tensor:
