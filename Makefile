@@ -14,8 +14,9 @@ $(VENV)/.done: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/python examples/demo.py
 
+# A worker for each core, four at most; each computes in one thread.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # Small damages to a copy of the code, each of which a test must notice; some minutes.
 mutants: setup
