@@ -30,7 +30,7 @@ def test_nothing_of_a_stranger_is_overwritten(configure, name):
 @pytest.mark.parametrize("below", [".", "runs/1"])
 def test_a_run_does_not_put_its_samples_among_its_images(configure, images, below):
     config = configure(run={"steps": 1, "out": str(images / below)}, data={"path": str(images)})
-    with pytest.raises(InputError, match=r"run\.out: .* lies in data\.path = .* samples would be trained on"):
+    with pytest.raises(InputError, match=r"run\.out: .* lies in the data, .* would be read as data"):
         train(config, quiet=True)
 
 

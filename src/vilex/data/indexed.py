@@ -4,7 +4,7 @@ import json
 import os
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -270,3 +270,17 @@ def _read_metadata(table: Path, column: str, known: set[Path]) -> dict[Path, tup
         first = f"{table}: {len(strangers)} of its images are not there, {strangers[0]} the first"
         warnings.warn(printable(first), stacklevel=2)
     return listed
+
+
+def refuse_among(sources: Sequence[Any], out: Path, said: str) -> None:
+    """Raise InputError if pictures that are written to `out` would be read as data the next time.
+
+    Args:
+        said: the setting that names `out`.
+    """
+    for source in sources:
+        if isinstance(source, FolderSource) and out.resolve().is_relative_to(source.folder.resolve()):
+            raise InputError(
+                f"{said}: {out} lies in the data, {source.folder}, and what is drawn would be read as data; "
+                "give a folder elsewhere"
+            )

@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Any
 
 from vilex.data.example import Example
+from vilex.data.indexed import refuse_among
 from vilex.data.reading import read_all
 from vilex.data.sources import Indexed, Source, open_source
 from vilex.errors import InputError
@@ -65,6 +66,7 @@ def evaluate_reconstruction(
     """
     check_measures(settings.measures)
     source = open_source(settings.source)
+    refuse_among([source], settings.out, "-o")
     reference = Moments.load(settings.reference) if settings.reference else None
     extractors = {name: load_extractor(name, lexicon.t2i.device) for name in settings.features}
     ends = [len(source)] if isinstance(source, Indexed) else []  # a stream's end is not known beforehand

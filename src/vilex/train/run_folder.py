@@ -1,15 +1,13 @@
 """A run's own folder: nobody else writes to it meanwhile, and nothing that lay there before is lost."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from vilex.data.indexed import FolderSource
-from vilex.data.sources import Source
 from vilex.errors import InputError
 
 LOCK = ".vilex-run.lock"
@@ -62,16 +60,6 @@ def writing(path: Path) -> Iterator[None]:
             f"{name}: cannot be written ({reason}); make room or give another run.out; the same command goes on "
             "from the last checkpoint"
         ) from None
-
-
-def refuse_among_data(out: Path, sources: Sequence[Source]) -> None:
-    """Raise InputError if a run's sample pictures would lie among those it trains on."""
-    for source in sources:
-        if isinstance(source, FolderSource) and out.resolve().is_relative_to(source.folder.resolve()):
-            raise InputError(
-                f"run.out: {out} lies in data.path = {source.folder}, where a run's samples would be trained on; "
-                "give a folder elsewhere"
-            )
 
 
 def _refuse_strangers(out: Path) -> None:

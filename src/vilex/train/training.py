@@ -14,6 +14,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from vilex.data import Batch, open_sources
+from vilex.data.indexed import refuse_among
 from vilex.data.loader import LaneKey
 from vilex.data.streamed import Place
 from vilex.encoder import ViLexEncoder
@@ -32,7 +33,7 @@ from vilex.train.models import checkpoint_activations, new_encoder
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import choose_trained, make_optimizer, make_schedule
 from vilex.train.resume import CHANGES, READERS, check_settings, check_state, other_counts
-from vilex.train.run_folder import refuse_among_data, writing
+from vilex.train.run_folder import writing
 from vilex.train.toml import to_dict
 
 
@@ -81,7 +82,7 @@ class Training:
             checkpoint_activations(self.t2i, self.bare)
         choose_trained(self.bare, config.optim)
         self.sources = open_sources(config.data)
-        refuse_among_data(self.out, self.sources)
+        refuse_among(self.sources, self.out, "run.out")
         self.encoder = self.engine.prepare(self.bare)
         self.optimizer = self.engine.prepare_optimizer(make_optimizer(self.bare, config.optim))
         self.schedule = make_schedule(self.engine.optimizer, config.optim, config.run.steps)
