@@ -246,6 +246,6 @@ def test_reference_statistics_are_those_of_the_pictures(images, tmp_path, lexico
 
 
 def test_a_folder_among_the_data_is_refused(lexicon, settings, images):
-    with pytest.raises(InputError, match="-o: .* lies in the data, .* would be read as data"):
+    with pytest.raises(InputError, match=r"-o: .* lies in the data, .* would be read as data"):
         evaluate_reconstruction(lexicon, replace(settings, out=images / "results"))
     assert not (images / "results").exists()
