@@ -35,7 +35,7 @@ def address(studio):
 def browser_like(address):
     """Two visitors with cookies of their own, as browsers have them."""
 
-    clients = [httpx.Client(base_url=address, headers={"origin": address}, timeout=30) for _ in range(2)]
+    clients = [httpx.Client(base_url=address, headers={"origin": address}, timeout=120) for _ in range(2)]
     for client in clients:
         client.get("/")
     yield clients

@@ -207,7 +207,7 @@ def test_progress_is_by_step_and_a_stop_stops(program, dog):
         time.sleep(0.02)
     assert {total for _, total in seen} == {400}
     assert program.predict(api_name="/stop") == "Stopped. What was finished is kept."
-    gallery, said = job.result(timeout=10)
+    gallery, said = job.result(timeout=60)
     assert gallery == [] and re.fullmatch(r"Stopped at step \d+ of 400. No picture before that.", said)
     assert program.predict(api_name="/stop") == "Nothing is being drawn."
 

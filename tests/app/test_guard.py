@@ -174,7 +174,7 @@ def test_what_is_no_picture_is_one_line_at_once(browser_like):
 
 
 def test_a_program_s_bad_picture_is_one_line_when_it_is_used(address):
-    program = httpx.Client(base_url=address, timeout=30)
+    program = httpx.Client(base_url=address, timeout=120)
     for content, line in ((b"hello", "not a readable image"), (png((20_000, 20_000), "1"), "over 67108864 pixels")):
         path = upload(program, content, "a.png").json()[0]
         _, told = call(program, "recreate", [{"path": path, "orig_name": "a.png"}, 0, 1, 3, 1, 1, 0])
@@ -210,7 +210,7 @@ def test_a_browser_s_cookie_is_its_own(address):
 def test_a_page_s_errors_are_text_and_a_program_s_are_as_they_are(browser_like, address):
     one, _ = browser_like
     name = "<img src=x onerror=alert(1)>.png"
-    bad = httpx.Client(base_url=address, timeout=30)
+    bad = httpx.Client(base_url=address, timeout=120)
     path = upload(bad, b"hello", "a.png").json()[0]
     data = [{"path": path, "orig_name": name}, 0, 1, 3, 1, 1, 0]
     told = call(one, "recreate", data)[1]

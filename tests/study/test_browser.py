@@ -51,7 +51,7 @@ def open_page(study):
 
         def make(**settings):
             page = browser.new_context(**settings).new_page()
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(120_000)
             page.on("request", lambda request: asked.append(request.url))
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on("console", lambda said: complaints.append(said.text))

@@ -32,7 +32,7 @@ def address(study):
 
 
 def client_of(address):
-    return httpx.Client(base_url=address, timeout=30, follow_redirects=True)
+    return httpx.Client(base_url=address, timeout=120, follow_redirects=True)
 
 
 def join(client):
