@@ -28,12 +28,13 @@ SEVERAL = 16  # batches in a row: more than the workers read ahead
 def new_training(micro_batch: int = 0) -> Training:
     """`vilex train` on the embedded model, all tokens kept; micro_batch: images at a time, 0 for all."""
     folder = Path(tempfile.mkdtemp())
-    Image.new("RGB", (64, 64)).save(folder / "one.png")
+    (folder / "images").mkdir()
+    Image.new("RGB", (64, 64)).save(folder / "images" / "one.png")
     config = build(
         TrainConfig,
         {
             "model": {"base": str(NANO / "t2i"), "encoder": str(NANO)},
-            "data": {"path": str(folder)},
+            "data": {"path": str(folder / "images")},
             "objective": {"tail_drop": "off"},
             "optim": {"name": "adamw"},
             "run": {"out": str(folder / "out"), "device": "cpu", "batch_size": BATCH, "micro_batch": micro_batch},
