@@ -89,14 +89,18 @@ class TextEncoder:
     def _mask(self, lengths: Tensor, size: int) -> Tensor:
         """Which positions each position reads, [B, 1, L, L] on the CPU, of which each prompt has its length.
 
-        transformers would make it of [B, L] itself, but asks the device for it whether anything is padding. Only
-        its fused attention takes it whole.
+        transformers would make it of [B, L] itself, but asks the device for it whether anything is padding. Its fused
+        attention takes the whole as it is, its plain one as what is added to the scores, other ones take none.
         """
-        there = torch.arange(size) < lengths[:, None]
-        if self.model.config._attn_implementation != "sdpa":
+        there, way = torch.arange(size) < lengths[:, None], self.model.config._attn_implementation
+        if way not in ("sdpa", "eager"):
             return there.long()
         seen = there[:, None, None].expand(-1, -1, size, -1)
-        return seen if self.model.config.model_type in SEES_ALL else seen.tril()
+        seen = seen if self.model.config.model_type in SEES_ALL else seen.tril()
+        if way == "sdpa":
+            return seen
+        dtype = self.table.weight.dtype
+        return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
 
     def __call__(self, ids: Tensor, embeddings: Tensor, mask: Tensor | None = None, **how: Any) -> Any:
         """Run on embeddings [B, L, d]; ids [B, L] still tell where [EOS] is. Threads do not see each other's."""
