@@ -126,10 +126,11 @@ def test_remedies_are_what_they_say(config):
 
 
 def test_previews_count_with_what_they_need_more_than_a_step(config, tmp_path, pictures):
+    (images := tmp_path / "bare").mkdir()
     for i, picture in enumerate(pictures):
-        picture.save(tmp_path / f"{i}.png")
+        picture.save(images / f"{i}.png")
     run = replace(config.run, out=str(tmp_path / "run"), sample_images=8, micro_batch=1)
-    config = replace(config, data=DataConfig(path=str(tmp_path)), run=run, optim=OptimConfig(warmup_steps=1))
+    config = replace(config, data=DataConfig(path=str(images)), run=run, optim=OptimConfig(warmup_steps=1))
     training = Training(config)
     previews = Previews(config, training.t2i, training.first_tower)
     with LiveBytes() as drawn:
@@ -147,9 +148,8 @@ def test_measured_steps_take_time_and_change_nothing(config):
     assert "time" not in describe(make_plan(config))
 
 
-def test_memory_that_runs_out_ends_with_advice(config, tmp_path, pictures, monkeypatch):
-    pictures[0].save(tmp_path / "one.png")
-    short = replace(config, data=DataConfig(path=str(tmp_path)), run=replace(config.run, out=str(tmp_path / "run")))
+def test_memory_that_runs_out_ends_with_advice(config, tmp_path, images, monkeypatch):
+    short = replace(config, data=DataConfig(path=str(images)), run=replace(config.run, out=str(tmp_path / "run")))
 
     def exhausted(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
@@ -178,16 +178,14 @@ def test_a_plan_at_the_published_sizes(published):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_ready_configs_train_tiny_models(path, tmp_path, tower_folder, pictures):
-    for i, picture in enumerate(pictures):
-        picture.save(tmp_path / f"{i}.png")
+def test_ready_configs_train_tiny_models(path, tmp_path, tower_folder, images):
     family = {"sd15": "sd1", "sd21": "sd2"}.get(name := path.stem.rsplit("-", 1)[0], name)
     base = FAMILIES[family].make(tmp_path / "base")
     config = load_toml(
         TrainConfig,
         path,
         [
-            f"model.base={base}", f"model.tower={tower_folder}", "model.heads=4", f"data.path={tmp_path}",
+            f"model.base={base}", f"model.tower={tower_folder}", "model.heads=4", f"data.path={images}",
             f"run.out={tmp_path / 'run'}", "run.steps=1", "run.batch_size=8", "run.micro_batch=4",
             "run.device=cpu", "run.sample_every=0", "optim.warmup_steps=0",
         ],
