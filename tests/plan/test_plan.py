@@ -132,7 +132,8 @@ def test_previews_count_with_what_they_need_more_than_a_step(config, tmp_path, p
     run = replace(config.run, out=str(tmp_path / "run"), sample_images=8, micro_batch=1)
     config = replace(config, data=DataConfig(path=str(images)), run=run, optim=OptimConfig(warmup_steps=1))
     training = Training(config)
-    previews = Previews(config, training.t2i, training.first_tower)
+    fused = load_t2i(config.model.base)  # a plan is of the attention that devices other than CPUs take
+    previews = Previews(config, fused, training.first_tower)
     with LiveBytes() as drawn:
         previews.draw(training.averaged_encoder())
     plan = make_plan(config)
