@@ -98,7 +98,7 @@ def test_captions_said_of_a_row(tmp_path):
     rows = [table_row(scene.render(), captions_of(scene, rng), [], []) for scene in scenes]
     pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     tokenizer = learn_tokenizer(tmp_path / "t.parquet")
-    settings = TextToImagePreset(empty_share=0.2, mosaic_share=0.4)
+    settings = TextToImagePreset(empty_share=0.2, mosaic_share=0.4, blend_share=0.0)
     bank = CaptionBank(tmp_path / "t.parquet", tokenizer, settings)
     (whole,) = bank.draw(torch.tensor([3]), rng, whole_mosaics=True).ids
     assert tokenizer.decode(whole, skip_special_tokens=True).strip() == rows[3]["mosaic"]
