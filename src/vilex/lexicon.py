@@ -22,6 +22,7 @@ from vilex.prompt import Prompt, parse, set_budgets
 from vilex.requests import by_name, prompts_of, seeds_of, warn_of_unused, weights_of
 from vilex.sample import make_scheduler
 from vilex.t2i import attach_adapter, load_t2i
+from vilex.t2i.base import Condition
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.pipeline import Pipeline, as_pipeline
 from vilex.tokens import given_tokens
@@ -257,6 +258,22 @@ class VisualLexicon:
         Raises:
             InputError: as `generate`; or the encoder's tokens go past the text encoder.
         """
+        given = self.conditions(
+            prompt, images, num_tokens=num_tokens, negative=negative, text_free=text_free, clip_skip=clip_skip
+        )
+        return embeds_of(*given)
+
+    def conditions(
+        self,
+        prompt: str | Prompt | Sequence[str | Prompt],
+        images: Mapping[str, ImageLike] | None = None,
+        *,
+        num_tokens: int | None = None,
+        negative: str | Prompt | Sequence[str | Prompt] = "",
+        text_free: bool = False,
+        clip_skip: int = 0,
+    ) -> tuple[Condition, Condition]:
+        """What B prompts say and what is steered away from, as the denoiser reads them; see `prompt_embeds`."""
         if self.encoder.adapter is not None:
             raise InputError("prompt_embeds: ip-adapter tokens go past the text encoder; they are no prompt")
         tokens = self.tokens_of({} if images is None else images)
@@ -273,14 +290,8 @@ class VisualLexicon:
             other, against = t2i, [one.image_only() for one in asked]
         else:
             other, against = self.t2i, against * (len(asked) // len(against))
-        found: dict[str, Tensor | list[Tensor]] = {}
         with self.t2i.turn:
-            for side, reader, prompts in (("", t2i, asked), ("negative_", other, against)):
-                condition = reader.read(prompts, [tokens] * len(prompts))
-                found[f"{side}prompt_embeds"] = condition.unpadded()
-                if condition.pooled is not None:
-                    found[f"{side}pooled_prompt_embeds"] = condition.pooled
-        return found
+            return t2i.read(asked, [tokens] * len(asked)), other.read(against, [tokens] * len(against))
 
     def pipeline(self, kind: type[Pipeline], **more: Any) -> Pipeline:
         """The frozen model as one of diffusers' pipelines; see `vilex.t2i.pipeline.as_pipeline`."""
@@ -306,3 +317,13 @@ class VisualLexicon:
         if num_tokens is not None:
             num_tokens = whole(num_tokens, "num_tokens", 1, self.t2i.frame.room)
         return set_budgets(prompt, self.t2i.frame, available, num_tokens)
+
+
+def embeds_of(asked: Condition, against: Condition) -> dict[str, Tensor | list[Tensor]]:
+    """Conditions by the names that diffusers' pipelines have for them; see `VisualLexicon.prompt_embeds`."""
+    found: dict[str, Tensor | list[Tensor]] = {}
+    for side, condition in (("", asked), ("negative_", against)):
+        found[f"{side}prompt_embeds"] = condition.unpadded()
+        if condition.pooled is not None:
+            found[f"{side}pooled_prompt_embeds"] = condition.pooled
+    return found

@@ -1,29 +1,8 @@
 """A lexicon's prompts as arguments of its family's diffusers pipeline, masks among them."""
 
-from collections.abc import Mapping, Sequence
-from copy import copy
-from typing import Any, cast
+from typing import Any
 
-from torch import Tensor
-
-from vilex.lexicon import VisualLexicon
-from vilex.prompt import Prompt
-from vilex.t2i.base import Condition
-from vilex.t2i.folder import DiffusersT2I
-
-
-class _Listening:
-    """A frozen model that keeps what it read."""
-
-    def __init__(self, t2i: DiffusersT2I):
-        self.t2i, self.read_so_far = t2i, list[Condition]()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["t2i"], name)
-
-    def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
-        self.read_so_far.append(self.t2i.read(prompts, tokens))
-        return self.read_so_far[-1]
+from vilex.lexicon import VisualLexicon, embeds_of
 
 
 def prompt_arguments(lexicon: VisualLexicon, *args: Any, **how: Any) -> dict[str, Any]:
@@ -35,12 +14,10 @@ def prompt_arguments(lexicon: VisualLexicon, *args: Any, **how: Any) -> dict[str
     Raises:
         InputError: as `VisualLexicon.prompt_embeds`.
     """
-    listening = _Listening(lexicon.t2i)
-    view = copy(lexicon)
-    view.t2i = cast(DiffusersT2I, listening)
-    found: dict[str, Any] = view.prompt_embeds(*args, **how)
+    given = lexicon.conditions(*args, **how)
+    found: dict[str, Any] = embeds_of(*given)
     name = lexicon.t2i.mask_argument
-    for side, condition in zip(("", "negative_"), listening.read_so_far, strict=False):
+    for side, condition in zip(("", "negative_"), given, strict=True):
         if name and condition.mask is not None:
             found[f"{side}{name}"] = condition.mask.to(condition.sequence.dtype)  # Chroma's tells numbers from marks
     if name == "prompt_attention_mask":
