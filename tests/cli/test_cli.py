@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import vilex
-from vilex.cli import main
+from vilex.cli import main, options
 from vilex.hub.folder import file_hash
 from vilex.lexicon import VisualLexicon
 from vilex.tokens import load_tokens, save_tokens
@@ -157,11 +157,16 @@ def test_info_names_a_models_version_where_it_has_one(run, model_folder, tmp_pat
         (["generate", "a <cat>"], "<cat> has no image"),
         (["generate", "a cat", "--scheduler", "magic"], "use one of"),
         (["generate", "a cat", "--image", "cat"], "expected NAME=VALUE"),
-        (["generate", "a cat", "--weight", "cat=much"], "expected a number"),
+        (["generate", "a cat", "--weight", "cat=much"], "--weight cat=much: expected a number"),
         (["generate", "a cat", "--model", "./none"], "no such model folder"),
         (["generate", "a cat", "--start", "none.png"], "none.png: no such file"),
         (["generate", "a cat", "--start", "{0}", "--strength", "0"], "strength 0: expected"),
-        (["generate", "a cat", "--mask", "{0}"], "give start"),
+        (["generate", "a cat", "--mask", "{0}"], "--mask: of a picture to begin from; name it with --start"),
+        (["generate", "a cat", "--strength", "0.5"], "--strength: of a picture to begin from"),
+        (["encode", "--data", "none"], "--data none: no such folder"),
+        (["eval", "reconstruction", "none"], "error: none: no such folder"),
+        (["eval", "reference", "none", "-o", "r.safetensors"], "error: none: no such folder"),
+        (["eval", "subject", ".", "--prompts", "none.txt", "--model", "./none"], "none.txt"),
         (["generate", "a cat", "--dtype", "half"], "expected float32, bfloat16, float16"),
         (["generate", "a cat", "--offload", "disk"], "expected model or sequential"),
         (["generate", "<x:40><y:40>", "--image", "x={0}", "--image", "y={0}"], "at most 75 image tokens"),
@@ -199,7 +204,10 @@ def test_help_and_version(run):
         (["generate", "a cat", "--cfg", "nan"], "'--cfg': Input should be"),
         (["generate", "a cat", "--tfg", "-inf"], "'--tfg': Input should be"),
         (["generate", "a cat", "--seed", "-5"], "'--seed': Input should be"),
-        (["generate", "a cat <it>", "--image", "it={0}", "--weight", "it=nan"], "--weight nan: expected a number from"),
+        (
+            ["generate", "a cat <it>", "--image", "it={0}", "--weight", "it=nan"],
+            "--weight it=nan: expected a number from",
+        ),
         (["generate", "a cat <it>", "--image", "it={0}", "--image", "it={1}"], "'it' is given twice"),
         (["reconstruct", "{0}", "--tokens", "4,-1"], "--tokens -1: expected 0 to"),
         (["eval", "reconstruction", ".", "--seeds", "-1"], "--seeds -1: expected 0 to"),
@@ -272,3 +280,21 @@ def test_names_that_are_not_utf8(files, tmp_path):
 def test_help_does_not_wait_for_torch():
     code = "import sys; import vilex.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_folder_that_is_a_file_is_named_once(run, files):
+    error = run("generate", "a cat", "-o", files[0])[2]
+    assert error.count(str(files[0])) == 1
+
+
+def test_info_says_each_fact_in_a_line_of_its_own(run):
+    lines = run("info")[1].splitlines()
+    assert not any("{" in line for line in lines) and sum("training." in line for line in lines) > 2
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):
+    for seconds, quiet, said in ((0, False, "drawing: 1 of 9\n"), (3600, False, ""), (0, True, "")):
+        monkeypatch.setattr(options, "SECONDS_A_LINE", seconds)
+        with options.progress_bar("drawing", quiet) as on_step:
+            on_step(1, 9)
+        assert capsys.readouterr().err == said

@@ -6,7 +6,7 @@ and renamed, so what lies there is whole, and the same command does only what is
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from vilex.bulk.loading import Prepared, PreparedPieces, pieces_of, prepared_by
 from vilex.bulk.plan import Task, plan_tasks
 from vilex.bulk.shard import Contents, read_contents, write_shard
+from vilex.checks import shown
 from vilex.data.config import SourceConfig
 from vilex.data.counting import count_found
 from vilex.data.indexed import file_stamp
@@ -236,9 +237,18 @@ def _token_shards(job: Job, origin: dict[str, Any]) -> dict[int, Contents]:
             raise InputError(f"{path}: no token shard's name, tokens-NUMBER; move it elsewhere")
         contents = read_contents(path)
         if contents.origin != origin:
-            raise InputError(f"{path}: made with other settings ({contents.origin}); give another folder with -o")
+            differences = _differences(contents.origin, origin)
+            raise InputError(f"{path}: made with other settings ({differences}); give another folder with -o")
         there[int(number)] = contents
     return there
+
+
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {shown(there.get(key))} there, {shown(now.get(key))} now"
+        for key in sorted({*there, *now})
+        if there.get(key) != now.get(key)
+    )
 
 
 def _with_captions(job: Job) -> Source:

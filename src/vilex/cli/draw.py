@@ -26,13 +26,14 @@ from vilex.cli.options import (
     check_counts,
     load_lexicon,
     models_of,
-    parse_number,
     parse_numbers,
     parse_pairs,
+    parse_weights,
     print_summary,
     progress_bar,
     refuse,
 )
+from vilex.errors import InputError
 
 if TYPE_CHECKING:
     from vilex.upscale import Upscaler
@@ -84,9 +85,11 @@ def generate(
     from vilex.tokens import split_token_source
 
     check_folder(out)
+    if start is None and (mask or strength is not None):
+        raise InputError(f"{'--mask' if mask else '--strength'}: of a picture to begin from; name it with --start")
     sources = parse_pairs(image, "--image")
     files = {name: (split_token_source(value) or [Path(value)])[0] for name, value in sources.items()}
-    weights = {name: parse_number(value, "--weight") for name, value in parse_pairs(weight, "--weight").items()}
+    weights = parse_weights(weight)
     guidance = Guidance(cfg, tfg, interval)
     lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
     settings = {

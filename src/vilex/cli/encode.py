@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vilex.cli.options import DTYPES, Device, Dtype, Json, Model, Quiet, errors, print_summary, progress_bar, refuse
-from vilex.errors import InputError, printable
+from vilex.errors import InputError, printable, said_as
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,7 +160,7 @@ def _encode_collection(job: Any, runner: "Runner", quiet: bool, as_json: bool) -
             print(printable(line))
 
     try:
-        with progress_bar("encoding", quiet or as_json) as on_shard:
+        with said_as("data.path: ", "--data "), progress_bar("encoding", quiet or as_json) as on_shard:
             count, refused = encode_collection(job, runner, on_shard, say)
     except KeyboardInterrupt:
         errors.print(

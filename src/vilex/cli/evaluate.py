@@ -26,7 +26,7 @@ from vilex.cli.options import (
     progress_bar,
     refuse,
 )
-from vilex.errors import InputError
+from vilex.errors import InputError, said_as
 from vilex.extras import needs
 
 app = typer.Typer(no_args_is_help=True, help="Measure, with pictures and tables.")
@@ -76,7 +76,7 @@ def reconstruction(
         SourceConfig(path=data, allow_pipe=True), out, images, counts, titles, tuple(parse_numbers(seeds, "--seeds")),
         tuple(features.split(",")), tuple(measures.split(",")), reference, cfg, steps, scheduler, batch_size,
     )  # fmt: skip
-    with progress_bar("drawing", quiet or as_json) as on_picture:
+    with said_as("data.path: ", ""), progress_bar("drawing", quiet or as_json) as on_picture:
         results, refused = evaluate_reconstruction(lexicon, settings, on_picture=on_picture)
     text = f"{to_markdown(results['rows'])}\n{results['images']} picture(s) -> {out}"
     print_summary({"folder": str(out), "refused_files": refused, **results}, text, quiet, as_json)
@@ -117,17 +117,19 @@ def subject(
     from vilex.baselines import dreambooth, inversion
 
     with needs("eval"):
+        from vilex.eval.dreambooth_data import read_prompts, read_subjects
         from vilex.eval.subject import SubjectSettings, evaluate_subjects
         from vilex.eval.tables import to_markdown
 
     if baselines and (offload or dtype != "float32"):
         raise InputError("--baselines: they train in float32 on the device itself; leave --dtype and --offload out")
     check_folder(out)
+    read_subjects(photos, read_prompts(prompts).classes)  # what is wrong with them is said before models load
     lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
     counts = parse_counts(tokens, lexicon.num_tokens)
     settings = SubjectSettings(
         photos, prompts, out, subjects, captions, counts,
-        tuple(parse_number(weight, "--tfg") for weight in tfg.split(",")), num_images,
+        tuple(parse_number(weight, "--tfg ") for weight in tfg.split(",")), num_images,
         tuple(features.split(",")), text, cfg, steps, scheduler,
         baselines=tuple(name for name in baselines.split(",") if name),
         inversion=replace(inversion.DEFAULTS, steps=inversion_steps),
@@ -179,7 +181,7 @@ def reference(
         raise InputError(f"-o {out}: expected a name that ends in .safetensors")
     check_file(out, overwrite)
     _check_device(device)
-    with progress_bar("looking", quiet or as_json) as on_picture:
+    with said_as("data.path: ", ""), progress_bar("looking", quiet or as_json) as on_picture:
         about, refused = write_reference(
             SourceConfig(path=data, allow_pipe=True), out, features, size, images, device, on_picture
         )

@@ -1,6 +1,7 @@
 """`vilex info`: what a model is."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
@@ -16,5 +17,13 @@ def info(
     lexicon = load_lexicon(model, t2i, "cpu", as_json)
     version = getattr(lexicon.encoder.config, "version", None)
     facts = ({"version": version} if version else {}) | lexicon.facts()
-    text = "\n".join(f"{key:>16}  {value}" for key, value in facts.items())
-    print_summary({"model": model, **facts}, text, False, as_json)
+    print_summary({"model": model, **facts}, "\n".join(_lines(facts)), False, as_json)
+
+
+def _lines(facts: dict[str, Any], within: str = "") -> Iterator[str]:
+    """A line a fact; what consists of several facts gives one for each, as `training.steps`."""
+    for key, value in facts.items():
+        if isinstance(value, dict) and value:
+            yield from _lines(value, f"{within}{key}.")
+        else:
+            yield f"{within + key:>24}  {'-' if value is None or value == {} else value}"

@@ -137,7 +137,8 @@ def check_folder(folder: Path) -> None:
     with _one_line(folder):
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise InputError(f"{folder}: {there} is a file; give another folder with -o")
+        which = "" if there == folder else f"{there} "
+        raise InputError(f"{folder}: {which}is a file; give another folder with -o")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"{folder}: no permission to write in {there}; give another folder with -o")
 

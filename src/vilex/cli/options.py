@@ -1,6 +1,7 @@
 """What the commands share: options, progress bars, summaries, and how bad input is said."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from vilex.lexicon import VisualLexicon
 
 MOST_SEED = 2**53
+SECONDS_A_LINE = 30  # of progress, where no terminal shows a bar
 DTYPES = ("float32", "bfloat16", "float16")
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -86,11 +88,26 @@ def models_of(
 
 @contextmanager
 def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar over all steps; yields the callback that moves it."""
+    """A bar over all steps, in a log file a line now and then; yields the callback that moves it."""
+    if quiet or not errors.is_terminal:
+        yield _progress_lines(title, quiet)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=errors, transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _progress_lines(title: str, quiet: bool) -> Callable[[int, int], None]:
+    said = time.monotonic()
+
+    def on_step(done: int, total: int) -> None:
+        nonlocal said
+        if not quiet and time.monotonic() - said >= SECONDS_A_LINE:
+            said = time.monotonic()
+            errors.print(f"{title}: {done} of {total}", markup=False)
+
+    return on_step
 
 
 def print_summary(summary: dict[str, Any], text: str, quiet: bool, as_json: bool) -> None:
@@ -123,11 +140,17 @@ def parse_pairs(values: list[str] | None, option: str) -> dict[str, str]:
 
 
 def parse_number(text: str, option: str) -> float:
-    """A number of an option that is written among others."""
+    """A number that is written among others; `option`: what it is, as `--weight cat=` or `--tfg `."""
     try:
         return number(float(text), option, *WEIGHTS)
     except ValueError:
-        raise InputError(f"{option} {text}: expected a number from {WEIGHTS[0]:g} to {WEIGHTS[1]:g}") from None
+        raise InputError(f"{option}{text}: expected a number from {WEIGHTS[0]:g} to {WEIGHTS[1]:g}") from None
+
+
+def parse_weights(values: list[str] | None) -> dict[str, float]:
+    """`--weight NAME=W` options."""
+    pairs = parse_pairs(values, "--weight")
+    return {name: parse_number(value, f"--weight {name}=") for name, value in pairs.items()}
 
 
 def parse_numbers(text: str, option: str, most: int = MOST_SEED) -> list[int]:

@@ -15,7 +15,7 @@ from vilex.data.sources import Indexed, Source, open_source
 from vilex.data.streamed import Lane
 from vilex.encoder import ViLexEncoder
 from vilex.encoder.towers import patches_of
-from vilex.errors import InputError
+from vilex.errors import InputError, said_as
 from vilex.lexicon import VisualLexicon
 from vilex.pictures.grid import grid
 from vilex.pictures.load import square
@@ -78,10 +78,8 @@ def _source(config: TrainConfig) -> Source:
     source = replace(config.data.all_sources[0], caption_column="")
     if not config.data.validation:
         return open_source(source)
-    try:
+    with said_as("data.path:", "data.validation:"):
         return open_source(replace(source, path=config.data.validation))
-    except InputError as error:
-        raise InputError(str(error).replace("data.path:", "data.validation:", 1)) from None
 
 
 def _first_good(source: Source, count: int) -> list[Example]:
