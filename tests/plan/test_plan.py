@@ -16,6 +16,7 @@ from vilex.errors import InputError
 from vilex.plan.memory import LiveBytes, bytes_of
 from vilex.plan.plan import describe, make_plan, remedies
 from vilex.t2i import load_t2i
+from vilex.t2i.attention import suit_attention
 from vilex.train.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
 from vilex.train.loop import train
 from vilex.train.models import checkpoint_activations
@@ -95,10 +96,14 @@ def test_work_is_shared_out(config):
         make_plan(config, processes=3)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_counted_activations_are_those_of_a_real_step(config, checkpointing):
-    config = replace(config, run=replace(config.run, gradient_checkpointing=checkpointing, micro_batch=8))
+def test_counted_activations_are_those_of_a_real_step(config, checkpointing, device):
+    config = replace(
+        config, run=replace(config.run, gradient_checkpointing=checkpointing, micro_batch=8, device=device)
+    )
     t2i, model = load_t2i(config.model.base), config.model
+    suit_attention(t2i, device)
     encoder = ViLexEncoder.from_tower(model.tower, width=32, num_tokens=8, blocks=2, heads=4).train()
     if checkpointing:
         checkpoint_activations(t2i, encoder)
@@ -110,6 +115,12 @@ def test_counted_activations_are_those_of_a_real_step(config, checkpointing):
     assert counted["activations"] == pytest.approx(step.peak - counted["gradients"], rel=0.1)
 
 
+def test_plain_attention_of_cpus_holds_its_matrix(config):
+    plans = {name: make_plan(replace(config, run=replace(config.run, device=name))) for name in ("cpu", "cuda", "auto")}
+    assert plans["cpu"].memory["activations"] > plans["cuda"].memory["activations"]
+    assert plans["auto"].memory == plans["cuda"].memory
+
+
 def test_checkpointing_trades_memory_for_arithmetic(config):
     big = replace(config, run=replace(config.run, micro_batch=8))
     plain, checked = (
@@ -119,6 +130,7 @@ def test_checkpointing_trades_memory_for_arithmetic(config):
 
 
 def test_remedies_are_what_they_say(config):
+    config = replace(config, run=replace(config.run, sample_every=0))  # else previews are this tiny model's peak
     found = dict(remedies(config, 1))
     assert "run.micro_batch=1" in found
     smaller = make_plan(replace(config, run=replace(config.run, micro_batch=1)))
@@ -132,8 +144,7 @@ def test_previews_count_with_what_they_need_more_than_a_step(config, tmp_path, p
     run = replace(config.run, out=str(tmp_path / "run"), sample_images=8, micro_batch=1)
     config = replace(config, data=DataConfig(path=str(images)), run=run, optim=OptimConfig(warmup_steps=1))
     training = Training(config)
-    fused = load_t2i(config.model.base)  # a plan is of the attention that devices other than CPUs take
-    previews = Previews(config, fused, training.first_tower)
+    previews = Previews(config, training.t2i, training.first_tower)
     with LiveBytes() as drawn:
         previews.draw(training.averaged_encoder())
     plan = make_plan(config)

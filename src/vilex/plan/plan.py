@@ -9,6 +9,7 @@ from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.plan.cost import count_step, time_step
 from vilex.t2i import shape_of
+from vilex.t2i.attention import suit_attention
 from vilex.t2i.folder import DiffusersT2I
 from vilex.train.config import TrainConfig
 from vilex.train.consistency import settle
@@ -49,7 +50,7 @@ class Plan:
 
 
 def make_plan(config: TrainConfig, processes: int = 1, measure: int = 0, device: str = "cpu") -> Plan:
-    """Work out a run's plan.
+    """Work out a run's plan: on CPUs where `run.device` says so, else on devices with fused attention.
 
     Args:
         measure: so many real steps are timed on `device`, after one to warm up; 0 for none.
@@ -58,6 +59,7 @@ def make_plan(config: TrainConfig, processes: int = 1, measure: int = 0, device:
     """
     config.check()
     t2i = shape_of(config.model.base, getattr(torch, config.model.frozen_dtype))
+    suit_attention(t2i, config.run.device)
     config = settle(config, t2i.width)
     encoder = _trained_shape(config, t2i)
     micro, accumulate = _parts(config, processes)

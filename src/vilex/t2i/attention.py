@@ -16,7 +16,15 @@ from diffusers.models.attention_processor import (
 from torch import nn
 from transformers import PreTrainedModel
 
+from vilex.t2i.base import FrozenT2I
+
 PLAIN: dict[type, type] = {AttnProcessor2_0: AttnProcessor, AttnAddedKVProcessor2_0: AttnAddedKVProcessor}
+
+
+def suit_attention(t2i: FrozenT2I, device: str) -> None:
+    """Choose the attention that trains fastest through a frozen model: plain on `cpu`, elsewhere as it is."""
+    if device == "cpu":
+        use_plain_attention(t2i.network, *(reader.model for reader in t2i.encoders))
 
 
 def use_plain_attention(*models: nn.Module) -> None:

@@ -23,7 +23,7 @@ from vilex.errors import InputError
 from vilex.hub.folder import resolve_base
 from vilex.hub.loading import quiet_loading
 from vilex.t2i import attach_adapter, load_t2i
-from vilex.t2i.attention import use_plain_attention
+from vilex.t2i.attention import suit_attention
 from vilex.train.checkpoint import flatten_optimizer, newest_whole, save_checkpoint, set_aside, unflatten_optimizer
 from vilex.train.config import TrainConfig
 from vilex.train.consistency import settle
@@ -71,8 +71,7 @@ class Training:
         torch.manual_seed(config.run.seed)
         base = resolve_base(config.model.base)
         self.t2i = load_t2i(base, getattr(torch, config.model.frozen_dtype)).to(self.engine.device)
-        if self.engine.device.type == "cpu":
-            use_plain_attention(self.t2i.network, *(reader.model for reader in self.t2i.encoders))
+        suit_attention(self.t2i, self.engine.device.type)
         self.bare = new_encoder(config, self.t2i, base)
         looks = config.run.sample_every and self.engine.main
         self.first_tower = copy.deepcopy(self.bare.tower).requires_grad_(False).eval() if looks else None
