@@ -8,7 +8,7 @@ import torch
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from vilex.bulk.encode import LOCK, Job, Worker, encode_collection, on_devices
+from vilex.bulk.encode import LOCK, EncodingJob, Worker, encode_collection, on_devices
 from vilex.bulk.shard import load_shard
 from vilex.cli.app import app
 from vilex.data.config import SourceConfig
@@ -32,7 +32,7 @@ def shards(tmp_path, images):
 
 
 def job(path, tmp_path, model_folder, **settings):
-    return Job(SourceConfig(path=str(path)), tmp_path / "tokens", str(model_folder), **settings)
+    return EncodingJob(SourceConfig(path=str(path)), tmp_path / "tokens", str(model_folder), **settings)
 
 
 def expected(model_folder, pictures, n=75):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from vilex.bulk.encode import Job, encode_collection
+from vilex.bulk.encode import EncodingJob, encode_collection
 from vilex.bulk.ray import on_ray
 from vilex.bulk.shard import load_shard
 from vilex.cli.app import app
@@ -60,6 +60,6 @@ def test_a_worker_killed_in_the_middle_loses_nothing(images, tmp_path, model_fol
 
 
 def test_no_cluster_is_said(images, tmp_path, model_folder):
-    job = Job(SourceConfig(path=str(images)), tmp_path / "tokens", str(model_folder))
+    job = EncodingJob(SourceConfig(path=str(images)), tmp_path / "tokens", str(model_folder))
     with pytest.raises(InputError, match=r"--ray 127\.0\.0\.1:1: no cluster answers"):
         encode_collection(job, on_ray("127.0.0.1:1"))

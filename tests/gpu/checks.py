@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from vilex.bulk.encode import Job, encode_collection, on_devices
+from vilex.bulk.encode import EncodingJob, encode_collection, on_devices
 from vilex.bulk.shard import load_shard
 from vilex.data.config import SourceConfig
 from vilex.data.sources import open_source
@@ -80,7 +80,7 @@ def check_drawing(models, device, steps, allowed):
 def check_bulk_encoding(models, data, folder, device):
     """Every image of the shards, in order, as the encoder itself encodes it."""
     count, refused = encode_collection(
-        Job(SourceConfig(path=str(data)), folder, str(models.encoder)), on_devices([device])
+        EncodingJob(SourceConfig(path=str(data)), folder, str(models.encoder)), on_devices([device])
     )
     shards = [load_shard(path) for path in sorted(folder.glob("tokens-*.safetensors"))]
     assert refused == [] and count == sum(len(shard.names) for shard in shards) > 0

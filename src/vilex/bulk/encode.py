@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 from vilex.bulk.loading import Prepared, PreparedPieces, pieces_of, prepared_by
-from vilex.bulk.plan import Task, plan_tasks
+from vilex.bulk.plan import ShardTask, plan_tasks
 from vilex.bulk.shard import Contents, read_contents, write_shard
 from vilex.checks import shown
 from vilex.data.config import SourceConfig
@@ -35,7 +35,7 @@ LOCK = ".vilex-encode.lock"
 
 
 @dataclass(frozen=True)
-class Job:
+class EncodingJob:
     """What to encode, and how.
 
     Attributes:
@@ -67,11 +67,13 @@ class Job:
         return self.out / f"tokens-{number:06d}.safetensors"
 
 
-Runner = Callable[[Job, list[Task], dict[str, Any]], None]  # does these tasks; the dictionary is their shards' origin
+Runner = Callable[
+    [EncodingJob, list[ShardTask], dict[str, Any]], None
+]  # does these tasks; the dictionary is their shards' origin
 
 
 def encode_collection(
-    job: Job,
+    job: EncodingJob,
     run: Runner,
     on_shard: Callable[[int, int], None] | None = None,
     on_begin: Callable[[str], None] | None = None,
@@ -105,7 +107,7 @@ def encode_collection(
 def on_devices(devices: list[str]) -> Runner:
     """One local process a device."""
 
-    def run(job: Job, tasks: list[Task], origin: dict[str, Any]) -> None:
+    def run(job: EncodingJob, tasks: list[ShardTask], origin: dict[str, Any]) -> None:
         if len(devices) == 1:
             _work(0, job, devices, tasks, origin)
             return
@@ -123,13 +125,13 @@ def on_devices(devices: list[str]) -> Runner:
 class Worker:
     """An encoder on one device, which makes one token shard after another."""
 
-    def __init__(self, job: Job, origin: dict[str, Any], device: str):
+    def __init__(self, job: EncodingJob, origin: dict[str, Any], device: str):
         self.job, self.origin, self.device = job, origin, torch.device(device)
         self.encoder = load_encoder(job.model).to(self.device, getattr(torch, job.dtype))
         self.source = job.open_source(self.encoder.config.image_size)
         self.num_tokens = job.num_tokens or self.encoder.config.num_tokens
 
-    def make(self, tasks: list[Task]) -> None:
+    def make(self, tasks: list[ShardTask]) -> None:
         """Encode and write the token shards of these tasks, each as soon as it is complete.
 
         Raises:
@@ -159,7 +161,7 @@ class Worker:
             ) from None
         return tokens.half()
 
-    def _write(self, task: Task, parts: list[tuple[Prepared, Tensor]]) -> None:
+    def _write(self, task: ShardTask, parts: list[tuple[Prepared, Tensor]]) -> None:
         """A token shard of what was encoded, and of what of it was there and needed no encoding."""
         names = [name for prepared, _ in parts for name in prepared.names]
         stamps = [stamp for prepared, _ in parts for stamp in prepared.stamps]
@@ -201,7 +203,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(job: Job, tasks: list[Task], on_shard: Callable[[int, int], None] | None) -> Iterator[None]:
+def _watched(job: EncodingJob, tasks: list[ShardTask], on_shard: Callable[[int, int], None] | None) -> Iterator[None]:
     """Counts the token shards that come to lie in `out`, whoever makes them."""
     before = {task.number: file_stamp(job.path(task.number)) for task in tasks}
     over = threading.Event()
@@ -219,12 +221,12 @@ def _watched(job: Job, tasks: list[Task], on_shard: Callable[[int, int], None] |
         watcher.join()
 
 
-def _work(rank: int, job: Job, devices: list[str], tasks: list[Task], origin: dict[str, Any]) -> None:
+def _work(rank: int, job: EncodingJob, devices: list[str], tasks: list[ShardTask], origin: dict[str, Any]) -> None:
     """One device's share of the tasks."""
     Worker(job, origin, devices[rank]).make(tasks[rank :: len(devices)])
 
 
-def _token_shards(job: Job, origin: dict[str, Any]) -> dict[int, Contents]:
+def _token_shards(job: EncodingJob, origin: dict[str, Any]) -> dict[int, Contents]:
     """The token shards that are there, by number.
 
     Raises:
@@ -251,7 +253,7 @@ def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     )
 
 
-def _with_captions(job: Job) -> Source:
+def _with_captions(job: EncodingJob) -> Source:
     """The source, to plan with and to count in; captions are counted where they can be read, and needed nowhere."""
     try:
         return open_source(job.source)
@@ -259,7 +261,7 @@ def _with_captions(job: Job) -> Source:
         return job.open_source()
 
 
-def _origin(job: Job) -> dict[str, Any]:
+def _origin(job: EncodingJob) -> dict[str, Any]:
     folder = encoder_folder(job.model)
     limit = read_encoder_config(folder).get("num_tokens", ViLexConfig().num_tokens)
     if job.num_tokens is not None and not 1 <= job.num_tokens <= limit:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from vilex.bulk.plan import Task
+from vilex.bulk.plan import ShardTask
 from vilex.data.example import Example
 from vilex.data.loader import leave_signals_to_the_parent
 from vilex.data.reading import read_part
@@ -49,7 +49,7 @@ class Piece:
     part: int | tuple[int, ...]
 
 
-def pieces_of(tasks: list[Task], batch_size: int) -> list[Piece]:
+def pieces_of(tasks: list[ShardTask], batch_size: int) -> list[Piece]:
     """The tasks, task by task, in pieces that workers can share."""
     pieces = []
     for number, task in enumerate(tasks):

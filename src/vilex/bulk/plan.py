@@ -9,7 +9,7 @@ from vilex.data.sources import Indexed, Source
 
 
 @dataclass(frozen=True)
-class Task:
+class ShardTask:
     """A token shard to make, or to make again.
 
     Attributes:
@@ -23,7 +23,7 @@ class Task:
     rows: tuple[int, ...] = ()
 
 
-def plan_tasks(source: Source, there: Mapping[int, Contents], rows: int) -> list[Task]:
+def plan_tasks(source: Source, there: Mapping[int, Contents], rows: int) -> list[ShardTask]:
     """The tasks that are left.
 
     A stream's shard is read again if its file has changed, if it was broken, or if images were refused and whether
@@ -36,7 +36,7 @@ def plan_tasks(source: Source, there: Mapping[int, Contents], rows: int) -> list
     if not isinstance(source, Indexed):
         made = {contents.part[0]: number for number, contents in there.items()}
         return [
-            Task(made[name] if name in made else next(free), shard)
+            ShardTask(made[name] if name in made else next(free), shard)
             for shard, name in enumerate(source.shards)
             if name not in made or not _settled(there[made[name]], source.stamp(shard))
         ]
@@ -48,11 +48,11 @@ def plan_tasks(source: Source, there: Mapping[int, Contents], rows: int) -> list
         changed = [name for name in stamps if name in index and stamps[name] != source.stamp(index[name])]
         again = sorted(index[name] for name in {*failed, *changed} if name in index)
         if again:
-            tasks.append(Task(number, rows=tuple(again)))
+            tasks.append(ShardTask(number, rows=tuple(again)))
         for name in (*stamps, *failed):
             index.pop(name, None)
     new = list(index.values())
-    return tasks + [Task(next(free), rows=tuple(new[i : i + rows])) for i in range(0, len(new), rows)]
+    return tasks + [ShardTask(next(free), rows=tuple(new[i : i + rows])) for i in range(0, len(new), rows)]
 
 
 def _settled(contents: Contents, stamp: str) -> bool:

@@ -9,8 +9,8 @@ import os
 import socket
 from typing import Any
 
-from vilex.bulk.encode import Job, Runner, Worker
-from vilex.bulk.plan import Task
+from vilex.bulk.encode import EncodingJob, Runner, Worker
+from vilex.bulk.plan import ShardTask
 from vilex.errors import InputError
 from vilex.extras import needs
 
@@ -26,7 +26,7 @@ def on_ray(address: str, workers: int | None = None, gpu: bool = False) -> Runne
         InputError: Ray is not installed, no cluster answers, or it has too few devices.
     """
 
-    def run(job: Job, tasks: list[Task], origin: dict[str, Any]) -> None:
+    def run(job: EncodingJob, tasks: list[ShardTask], origin: dict[str, Any]) -> None:
         ray = _connect(address, workers if not gpu else None)
         try:
             _deal(ray, job, tasks, origin, workers, gpu)
@@ -39,7 +39,7 @@ def on_ray(address: str, workers: int | None = None, gpu: bool = False) -> Runne
 class _RayWorker:
     """A worker as Ray Data calls it: with batches of one shard number."""
 
-    def __init__(self, job: Job, tasks: list[Task], origin: dict[str, Any], device: str, folder: str):
+    def __init__(self, job: EncodingJob, tasks: list[ShardTask], origin: dict[str, Any], device: str, folder: str):
         try:
             os.chdir(folder)  # where the command was given: relative paths mean the same here
         except FileNotFoundError:
@@ -54,7 +54,9 @@ class _RayWorker:
         return batch
 
 
-def _deal(ray: Any, job: Job, tasks: list[Task], origin: dict[str, Any], workers: int | None, gpu: bool) -> None:
+def _deal(
+    ray: Any, job: EncodingJob, tasks: list[ShardTask], origin: dict[str, Any], workers: int | None, gpu: bool
+) -> None:
     kind = "GPU" if gpu else "CPU"
     there = int(ray.cluster_resources().get(kind, 0))
     wanted = min(workers or there, len(tasks))

@@ -53,11 +53,11 @@ def encode(
         out = out or Path("tokens.safetensors")
         _encode_files(images, out, overwrite, tokens, model, device, dtype, batch_size, quiet, as_json)
         return
-    from vilex.bulk.encode import Job
+    from vilex.bulk.encode import EncodingJob
     from vilex.data.config import SourceConfig
 
     source = SourceConfig(path=data or "", allow_pipe=True)
-    job = Job(
+    job = EncodingJob(
         source,
         out or Path("tokens"),
         model,

@@ -110,7 +110,7 @@ class Engine:
         """Clip the gradients' norm over all processes, unless the limit is 0; returns what it was, on the device."""
         if self._scaler:
             self._scaler.unscale_(self.optimizer)
-        return whole(nn.utils.clip_grad_norm_(parameters, limit or float("inf")))
+        return gathered(nn.utils.clip_grad_norm_(parameters, limit or float("inf")))
 
     @property
     def skipped(self) -> bool:
@@ -170,7 +170,7 @@ class Engine:
         return self.accelerator.scaler
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gathered(tensor: Tensor) -> Tensor:
     """A tensor with all its shards. All processes must ask together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 

@@ -27,7 +27,7 @@ from vilex.t2i.attention import suit_attention
 from vilex.train.checkpoint import flatten_optimizer, newest_whole, save_checkpoint, set_aside, unflatten_optimizer
 from vilex.train.config import TrainConfig
 from vilex.train.consistency import settle
-from vilex.train.engine import Engine, shard_like, whole
+from vilex.train.engine import Engine, gathered, shard_like
 from vilex.train.loss_bands import loss_by_kept, loss_by_noise
 from vilex.train.models import checkpoint_activations, new_encoder
 from vilex.train.objective import DenoisingObjective
@@ -174,7 +174,7 @@ class Training:
         if self.saved == self.step:
             return
         optimizer_state, encoder_state = self.engine.optimizer_state(), self.engine.encoder_state()
-        average = {str(i): whole(value) for i, value in enumerate(self.ema.shadow_params)}
+        average = {str(i): gathered(value) for i, value in enumerate(self.ema.shadow_params)}
         places = [item for part in self.engine.gather(self.places) for item in part.items()]
         problem = ""
         if self.engine.main:
@@ -274,7 +274,7 @@ class Training:
         state = dict(self.engine.encoder_state())
         if self.config.optim.ema_decay:
             names = [name for name, p in self.bare.named_parameters() if p.requires_grad]
-            state |= {name: whole(value) for name, value in zip(names, self.ema.shadow_params, strict=True)}
+            state |= {name: gathered(value) for name, value in zip(names, self.ema.shadow_params, strict=True)}
         if not self.engine.main:
             return None
         encoder = ViLexEncoder(copy.deepcopy(self.bare.config)).to(self.engine.device)
