@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +27,24 @@ def file_name(text: str) -> str:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{kept}-{digest}" if kept else digest
+
+
+def unique_names(given: Sequence[str]) -> list[str]:
+    """A name for each: the one it has, numbered (a, a~2, a~3, ...) where several have the same or would get it."""
+    taken: set[str] = set()
+    following: dict[str, int] = {}
+    own = set(given)
+    names = []
+    for first in given:
+        name = first
+        while name in taken:
+            following[first] = following.get(first, 1) + 1
+            name = f"{first}~{following[first]}"
+            if name in own:  # another's own name
+                name = first
+        taken.add(name)
+        names.append(name)
+    return names
 
 
 @contextmanager

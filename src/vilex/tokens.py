@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -118,16 +118,34 @@ def given_tokens(image: Any, name: str, width: int, encoder_sha256: str | None) 
     if one and one not in file.tokens:
         raise InputError(f"{path}: holds no image '{one}', only {', '.join(file.tokens)}")
     chosen = {one: file.tokens[one]} if one else file.tokens
-    for key in chosen:
-        _check_encoder(file.provenance.get(key, {}).get("encoder_sha256"), encoder_sha256, f"{path}#{key}")
-    return {key: checked_tokens(value, f"{path}#{key}", width) for key, value in chosen.items()}
+    return fitting_tokens(TokenFile(chosen, file.provenance), str(path), width, encoder_sha256)
 
 
-def _check_encoder(made_by: Any, encoder_sha256: str | None, name: str) -> None:
+def _warn(line: str) -> None:
+    warnings.warn(line, TokenWarning, 6)
+
+
+def fitting_tokens(
+    file: TokenFile, name: str, width: int, encoder_sha256: str | None, say: Callable[[str], None] = _warn
+) -> dict[str, Tensor]:
+    """A file's tokens [n, d] by name, as a model of this width and encoder may use them.
+
+    Args:
+        name: the file's. width, encoder_sha256: see `given_tokens`.
+        say: called with a line for each image whose tokens do not say which encoder made them.
+    Raises:
+        InputError: see `given_tokens`.
+    """
+    for key in file.tokens:
+        _check_encoder(file.provenance.get(key, {}).get("encoder_sha256"), encoder_sha256, f"{name}#{key}", say)
+    return {key: checked_tokens(value, f"{name}#{key}", width) for key, value in file.tokens.items()}
+
+
+def _check_encoder(made_by: Any, encoder_sha256: str | None, name: str, say: Callable[[str], None]) -> None:
     if encoder_sha256 is None or made_by == encoder_sha256:
         return
     if made_by is None:
-        warnings.warn(f"{name}: says not which encoder made it, and is used as this one's", TokenWarning, 4)
+        say(f"{name}: says not which encoder made it, and is used as this one's")
         return
     raise InputError(
         f"{name}: tokens of another encoder ({str(made_by)[:12]}, not {encoder_sha256[:12]}); "

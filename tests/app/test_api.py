@@ -137,7 +137,7 @@ def test_tokens_are_saved_and_read_again(program, nano, dog, butterfly):
 @pytest.mark.parametrize(
     ("name", "tokens", "line"),
     [
-        ("wide", {"a": (4, 7)}, "expected tokens of width"),
+        ("wide", {"a": (4, 7)}, r"wide.safetensors#a: expected tokens \[n, 192\] of one image, got \[4, 7\]"),
         ("flat", {"a": (4,)}, r"expected tokens"),
         ("none", {"a": (0, 192)}, "expected tokens"),
         ("many", {f"a{i:02}": (1, 192) for i in range(30)}, "30 pictures; at most 12"),
@@ -150,6 +150,27 @@ def test_token_files_that_do_not_fit_are_one_line(program, tmp_path, name, token
     save_tokens(path, {one: torch.zeros(shape) for one, shape in tokens.items()}, {})
     with pytest.raises(AppError, match=line):
         program.predict(None, None, more=[handle_file(path)], steps=1, api_name="/average")
+
+
+def test_tokens_of_another_encoder_are_one_line(program, nano, tmp_path, monkeypatch):
+    import torch
+
+    from vilex.app import mix
+
+    path, said = tmp_path / "theirs.safetensors", []
+    monkeypatch.setattr(mix.gr, "Warning", lambda line, title: said.append((title, line)))
+    save_tokens(path, {"a": torch.ones(4, 192)}, {"a": {"encoder_sha256": "0123456789abcdef"}})
+    line = r"^theirs.safetensors#a: tokens of another encoder \(0123456789ab, not [0-9a-f]{12}\); encode the image with"
+    for endpoint, more in (("/average", {"steps": 1}), ("/save_tokens", {})):
+        with pytest.raises(AppError, match=line):
+            program.predict(None, None, more=[handle_file(path)], **more, api_name=endpoint)
+    save_tokens(path, {"a": torch.ones(4, 192)}, {"a": {"encoder_sha256": nano.encoder_sha256}})
+    kept = load_tokens(program.predict(None, None, more=[handle_file(path)], api_name="/save_tokens"))
+    assert kept.provenance["a"]["encoder_sha256"] == nano.encoder_sha256 and said == []
+    save_tokens(path, {"a": torch.ones(4, 192)}, {})
+    program.predict(None, None, more=[handle_file(path), handle_file(path)], api_name="/save_tokens")
+    line = "theirs.safetensors#a: says not which encoder made it, and is used as this one's"
+    assert said == [("Tokens of unknown origin", line)] * 2
 
 
 def test_tokens_that_are_left_out(program, nano, dog):
@@ -212,14 +233,14 @@ def test_progress_is_by_step_and_a_stop_stops(program, dog):
     assert program.predict(api_name="/stop") == "Nothing is being drawn."
 
 
-def test_another_page_s_stop_stops_nothing(program, address, dog):
+def test_another_page_s_stop_stops_nothing(program, address, dog, tmp_path):
     job = program.submit(handle_file(dog), 0, 1, 3.0, 30, 1, 0, api_name="/recreate")
-    other = Client(address, verbose=False)
+    other = Client(address, verbose=False, download_files=tmp_path / "downloads")
     assert other.predict(api_name="/stop") == "Nothing is being drawn."
     assert job.result(timeout=60)[1] == "4 pictures."
 
 
-def test_a_full_queue_says_so_and_one_job_runs_at_a_time(studio, address, dog, monkeypatch):
+def test_a_full_queue_says_so_and_one_job_runs_at_a_time(studio, address, dog, monkeypatch, tmp_path):
     inside, most = [], []
     draw = studio.lexicon.generate
 
@@ -232,7 +253,7 @@ def test_a_full_queue_says_so_and_one_job_runs_at_a_time(studio, address, dog, m
             inside.pop()
 
     monkeypatch.setattr(studio.lexicon, "generate", watched)
-    visitors = [Client(address, verbose=False) for _ in range(7)]
+    visitors = [Client(address, verbose=False, download_files=tmp_path / "downloads") for _ in range(7)]
     with studio.desk.device:  # a long job
         jobs = []
         for visitor in visitors:

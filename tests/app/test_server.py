@@ -64,7 +64,7 @@ def test_it_listens_to_this_machine_alone(guarded):
     assert listening(port) == {"0100007F"}
 
 
-def test_nothing_but_the_login_is_open_to_others(guarded):
+def test_nothing_but_the_login_is_open_to_others(guarded, tmp_path):
     _, address, _ = guarded
     with httpx.Client(base_url=address) as nobody:
         page = nobody.get("/")
@@ -79,16 +79,16 @@ def test_nothing_but_the_login_is_open_to_others(guarded):
         for cookie in ("access-token", "access-token-unsecure"):
             assert nobody.get("/config", cookies={cookie: "x", f"{cookie}-x": "x"}).status_code == 401
     with pytest.raises(Exception, match=r"auth|login|401"):
-        Client(address, verbose=False)
+        Client(address, verbose=False, download_files=tmp_path)
 
 
-def test_a_wrong_password_waits_and_a_right_one_works(guarded, dog):
+def test_a_wrong_password_waits_and_a_right_one_works(guarded, dog, tmp_path):
     _, address, _ = guarded
     began = time.perf_counter()
     wrong = httpx.post(f"{address}/login", data={"username": "anna", "password": "wrong horse"})
     assert wrong.status_code == 400 and time.perf_counter() - began >= 1
     assert httpx.post(f"{address}/login", data={"username": "bert", "password": PASSWORD}).status_code == 400
-    anna = Client(address, auth=("anna", PASSWORD), verbose=False)
+    anna = Client(address, auth=("anna", PASSWORD), verbose=False, download_files=tmp_path)
     assert anna.predict(handle_file(dog), 0, 1, 3, 1, 1, 0, api_name="/recreate")[1] == "4 pictures."
 
 

@@ -10,7 +10,7 @@ import threading
 import pytest
 from PIL import Image
 
-from vilex.cli.manifest import Output, check_file, check_folder, unique_names
+from vilex.cli.manifest import Output, check_file, check_folder
 from vilex.errors import InputError
 from vilex.paths import write_keeping, write_new
 
@@ -146,13 +146,6 @@ def test_names_that_are_not_utf8(tmp_path):
         output.picture(f"{name}.png", RED, source=name)
     assert manifest(tmp_path)["source"] == f"{name}.png" and manifest(tmp_path)["files"][0]["file"] == f"{name}.png"
     assert json.loads(Image.open(tmp_path / f"{name}.png").text["vilex"])["source"] == name
-
-
-def test_inputs_that_would_share_a_name_all_have_their_own(tmp_path):
-    paths = [tmp_path / one for one in ("a/cat.png", "b/cat.png", "cat~2.png", "c/cat.jpg", "dog.png", "d/cat~2.png")]
-    assert unique_names(paths) == ["cat", "cat~3", "cat~2", "cat~4", "dog", "cat~2~2"]
-    many = unique_names([tmp_path / str(i) / "x.png" for i in range(8000)])
-    assert len(set(many)) == 8000
 
 
 def test_other_results_of_a_folder_are_kept(tmp_path):

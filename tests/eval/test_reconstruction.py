@@ -152,7 +152,7 @@ def test_several_evaluations_at_once_in_one_folder(lexicon, settings, model_fold
 def test_a_damaged_folder_is_named(lexicon, settings):
     settings.out.mkdir()
     (settings.out / "settings.json").write_text('{"cfg": 3.0, "st')
-    with pytest.raises(InputError, match=r"settings\.json: cannot be read"):
+    with pytest.raises(InputError, match=r"settings\.json: not valid JSON; give another folder with -o$"):
         evaluate_reconstruction(lexicon, settings)
 
 

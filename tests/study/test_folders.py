@@ -130,3 +130,12 @@ def test_a_wrong_text_is_one_line(tmp_path, text, line):
     path.write_text(text)
     with pytest.raises(InputError, match=line):
         load_wording(path)
+
+
+def test_a_manifest_that_is_none_is_one_line(tmp_path, sources):
+    picture(tmp_path / "m", "a.png")
+    path = tmp_path / "m" / "manifest.json"
+    for text, line in (("[]", "expected a JSON object"), ("{", "not valid JSON"), ("\ud800", "not valid JSON")):
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        with pytest.raises(InputError, match=rf"manifest\.json: {line}; take it away, or make the pictures anew$"):
+            read_method(str(tmp_path / "m"), sources)

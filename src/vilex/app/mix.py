@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vilex.app.examples import Examples, example_button
 from vilex.app.limits import PICTURES, STRIP
-from vilex.app.studio import Drawn, OnStep, Part, Shown, Studio, Upload, in_one_line, owner_of
+from vilex.app.studio import Drawn, OnStep, Part, Shown, Studio, Upload, in_one_line, inert, owner_of
 from vilex.app.uploads import TOKENS, read_tokens
 from vilex.app.widgets import (
     DEVICE,
@@ -25,7 +25,8 @@ from vilex.app.widgets import (
 from vilex.errors import InputError
 from vilex.extras import needs
 from vilex.guidance import Guidance
-from vilex.tokens import average, slerp
+from vilex.paths import unique_names
+from vilex.tokens import average, fitting_tokens, slerp
 
 with needs("app"):
     import gradio as gr
@@ -66,33 +67,28 @@ def mix_tab(studio: Studio, examples: Examples) -> None:
     ).success(lambda: gr.update(visible=True), None, saved, queue=False, api_visibility="private")  # fmt: skip
 
 
-def codes(studio: Studio, *uploads: Upload | None) -> dict[str, tuple[Tensor, Upload]]:
+def codes(studio: Studio, request: gr.Request, *uploads: Upload | None) -> dict[str, tuple[Tensor, Upload]]:
     """The tokens of everything that was given, [n, d] by name, in the order it was given.
 
+    Tokens that do not say which encoder made them are used, and the page says so.
+
     Raises:
-        InputError: a file is neither a picture nor tokens of this model's width, or there are too many.
+        InputError: a file is neither a picture nor tokens of this model's encoder, or there are too many.
     """
-    found: dict[str, tuple[Tensor, Upload]] = {}
+    lexicon, found, unknown = studio.lexicon, list[tuple[str, Tensor, Upload]](), list[str]()
     for upload in [one for one in uploads if one is not None]:
         if upload.name.endswith(TOKENS):
-            given = read_tokens(upload.content, upload.name).tokens
+            file = read_tokens(upload.content, upload.name)
+            given = fitting_tokens(file, upload.name, lexicon.t2i.width, lexicon.encoder_sha256, unknown.append)
         else:
-            given = {upload.name.rpartition(".")[0] or upload.name: studio.lexicon.encode([upload.picture()])[0]}
-        for name, tokens in given.items():
-            if tokens.ndim != 2 or tokens.shape[1] != studio.lexicon.t2i.width or not len(tokens):
-                raise InputError(
-                    f"{upload.name}: expected tokens of width {studio.lexicon.t2i.width}, another model's are here"
-                )
-            if not torch.isfinite(tokens).all():
-                raise InputError(f"{upload.name}: holds values that are no finite numbers")
-            found[_free(name, found)] = tokens.to(studio.lexicon.t2i.device, torch.float32), upload
+            given = {upload.name.rpartition(".")[0] or upload.name: lexicon.encode([upload.picture()])[0]}
+        found += [(name, tokens.to(lexicon.t2i.device, torch.float32), upload) for name, tokens in given.items()]
     if len(found) > PICTURES:
         raise InputError(f"{len(found)} pictures; at most {PICTURES}")
-    return found
-
-
-def _free(name: str, taken: dict[str, Any]) -> str:
-    return next(one for one in (name, *(f"{name}~{i}" for i in range(2, 1000))) if one not in taken)
+    for line in unknown:
+        gr.Warning(inert(line, request), title="Tokens of unknown origin")
+    names = unique_names([name for name, _, _ in found])
+    return {name: (tokens, upload) for name, (_, tokens, upload) in zip(names, found, strict=True)}
 
 
 def _strip(studio: Studio) -> Any:
@@ -105,7 +101,7 @@ def _strip(studio: Studio) -> Any:
         with in_one_line(request):
 
             def drawn(on_step: OnStep) -> list[Drawn]:
-                found = codes(studio, first, second, *(more or []))
+                found = codes(studio, request, first, second, *(more or []))
                 if len(found) < 2:
                     raise InputError("fewer than two pictures; give two, or a file with the tokens of two")
                 (name_a, (a, of_a)), (name_b, (b, of_b)) = list(found.items())[:2]
@@ -145,7 +141,7 @@ def _average(studio: Studio) -> Any:
         with in_one_line(request):
 
             def drawn(on_step: OnStep) -> list[Drawn]:
-                found = codes(studio, first, second, *(more or []))
+                found = codes(studio, request, first, second, *(more or []))
                 if not found:
                     raise InputError("no pictures; give two or more, or a file with their tokens")
                 shares = parse_weights(weights, len(found))
@@ -176,13 +172,16 @@ def _save(studio: Studio) -> Any:
     ) -> str:
         """Tokens as a file."""
         with in_one_line(request), studio.desk.device:
-            found = codes(studio, first, second, *(more or []))
+            found = codes(studio, request, first, second, *(more or []))
             if not found:
                 raise InputError("no pictures; their tokens are what is saved")
             about = {
-                name: {"file": upload.name, "sha256": upload.sha256, "model": studio.about.get("model")}
+                name: {
+                    "model": studio.about.get("model"), "encoder_sha256": studio.lexicon.encoder_sha256,
+                    "file": upload.name, "sha256": upload.sha256,
+                }
                 for name, (_, upload) in found.items()
-            }
+            }  # fmt: skip
             return str(
                 studio.files.put_tokens(
                     {name: code[:tokens] for name, (code, _) in found.items()}, about, owner_of(request)

@@ -127,12 +127,11 @@ def _save(
 
     A file that has come to lie there since the target was looked at is not replaced either.
     """
-    from vilex.cli.manifest import unique_names
     from vilex.hub.folder import file_hash
-    from vilex.paths import replacing, write_new
+    from vilex.paths import replacing, unique_names, write_new
     from vilex.tokens import save_tokens
 
-    names = dict(zip(map(printable, unique_names(list(tokens))), tokens, strict=True))
+    names = dict(zip(map(printable, unique_names([path.stem for path in tokens])), tokens, strict=True))
     provenance: dict[str, dict[str, Any]] = {
         name: {**origin, "file": printable(path.name), "sha256": file_hash(path)} for name, path in names.items()
     }

@@ -159,24 +159,6 @@ def hashes_of(files: Mapping[str, Path | None]) -> dict[str, str]:
     return {name: file_hash(path) for name, path in files.items() if path is not None and os.path.isfile(path)}
 
 
-def unique_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each file: its own without the suffix, numbered where several have the same or would get it."""
-    taken: set[str] = set()
-    following: dict[str, int] = {}
-    own = {path.stem for path in paths}
-    names = []
-    for path in paths:
-        name = path.stem
-        while name in taken:
-            following[path.stem] = following.get(path.stem, 1) + 1
-            name = f"{path.stem}~{following[path.stem]}"
-            if name in own:  # another file's own name
-                name = path.stem
-        taken.add(name)
-        names.append(name)
-    return names
-
-
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
     try:

@@ -8,10 +8,10 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from vilex.cli.manifest import Output, hashes_of, unique_names
+from vilex.cli.manifest import Output, hashes_of
 from vilex.errors import InputError
 from vilex.lexicon import ImageLike, VisualLexicon
-from vilex.paths import file_name
+from vilex.paths import file_name, unique_names
 from vilex.pictures.grid import grid
 from vilex.pictures.load import square
 from vilex.tokens import counted, given_tokens, split_token_source
@@ -85,7 +85,7 @@ def read_originals(
                 bad.append(str(error))
                 continue
             found += [Original(source[0], file_name(name), None, tokens) for name, tokens in given.items()]
-    stems = unique_names([Path(f"{one.stem}.png") for one in found])
+    stems = unique_names([one.stem for one in found])
     return [replace(one, stem=stem) for one, stem in zip(found, stems, strict=True)], bad
 
 

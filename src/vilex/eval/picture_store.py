@@ -10,11 +10,13 @@ import numpy as np
 from PIL import Image
 
 from vilex.errors import InputError
+from vilex.hub.folder import read_json
 from vilex.lexicon import VisualLexicon
 from vilex.paths import file_name, replacing, write_text
 
 SOURCES = "source"
 SETTINGS, ORDER = "settings.json", "order.json"
+ELSEWHERE = "give another folder with -o"
 KEY_LENGTH = 16  # hexadecimal digits of a hash: among 100,000 pictures two alike by chance once in 4 billion
 
 
@@ -94,12 +96,11 @@ class PictureStore:
         settings = json.loads(json.dumps(settings))
         path = out / SETTINGS
         if path.is_file():
-            before = _read(path)
+            before = read_json(path, ELSEWHERE)
             for key in sorted(settings.keys() | before.keys()):
                 if before.get(key) != settings.get(key):
                     raise InputError(
-                        f"{out}: holds pictures of {key} {before.get(key)!r}, not {settings.get(key)!r}; "
-                        "give another folder with -o"
+                        f"{out}: holds pictures of {key} {before.get(key)!r}, not {settings.get(key)!r}; {ELSEWHERE}"
                     )
         else:
             write_text(path, json.dumps(settings, indent=2) + "\n")
@@ -114,7 +115,7 @@ class PictureStore:
         path = out / SETTINGS
         if not path.is_file():
             raise InputError(f"{out}: no evaluation's pictures; evaluate first")
-        return cls(out, _read(path))
+        return cls(out, read_json(path, ELSEWHERE))
 
     def path(self, row: str | tuple[str, ...], seed: int, key: str) -> Path:
         """Where a picture lies. row: its title, or several, one below the other."""
@@ -149,7 +150,7 @@ class PictureStore:
         Raises:
             InputError: nothing was, or a picture is damaged.
         """
-        order = _read(self.out / ORDER)
+        order = read_json(self.out / ORDER, ELSEWHERE)
         if row not in order:
             raise InputError(f"{self.out}: has no pictures of '{row}'; evaluate first")
         return self.read(row, seed, order[row][:count])
@@ -158,16 +159,6 @@ class PictureStore:
 def folder_name(title: str) -> str:
     """A row's title as the name of its folder."""
     return file_name(title.replace(" ", "-"))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give another folder with -o") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: no settings of an evaluation; give another folder with -o")
-    return content
 
 
 def _open(path: Path) -> Image.Image:

@@ -93,18 +93,24 @@ def weight_patterns(folder: Path) -> list[str]:
     return [f"{part}/{name}" for part in parts for name in HUB_WEIGHTS]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises InputError that names the file if it is missing or no JSON object."""
+def read_json(path: Path, remedy: str | None = None) -> dict[str, Any]:
+    """A file that holds a JSON object.
+
+    Args:
+        remedy: what to do if it does not; of a model's folder by default, which is fetched again.
+    Raises:
+        InputError: it is missing, cannot be read, or holds something else.
+    """
     if not path.is_file():
-        raise InputError(f"{path}: missing; the model folder is incomplete, fetch it again")
+        raise InputError(f"{path}: missing; {remedy or 'the model folder is incomplete, fetch it again'}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy or 'mend its permissions'}") from None
     except (ValueError, RecursionError):
-        raise InputError(f"{path}: not valid JSON; the file is damaged, fetch it again") from None
+        raise InputError(f"{path}: not valid JSON; {remedy or 'the file is damaged, fetch it again'}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object; the file is damaged, fetch it again")
+        raise InputError(f"{path}: expected a JSON object; {remedy or 'the file is damaged, fetch it again'}")
     return content
 
 

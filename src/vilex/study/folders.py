@@ -8,7 +8,6 @@
 Of several pictures of one source the first counts: of the lowest seed, or by name.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ from typing import Any
 
 from vilex.errors import InputError
 from vilex.eval.picture_store import ORDER, SOURCES, folder_name
-from vilex.hub.folder import file_hash
+from vilex.hub.folder import file_hash, read_json
 from vilex.pictures.load import EXTENSIONS
 
 MANIFESTS = "manifest*.json"
+ANEW = "take it away, or make the pictures anew"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _of_evaluation(folder: Path, sources: Sequence[Source]) -> dict[str, Path]:
     order = row.parent.parent / ORDER
     if row.parent.name != "pictures" or not order.is_file():
         return {}
-    keys = _json(order)
+    keys = read_json(order, ANEW)
     places = {folder_name(place): place for place in keys}
     if row.name not in places or SOURCES not in keys:
         return {}
@@ -122,7 +122,7 @@ def _of_evaluation(folder: Path, sources: Sequence[Source]) -> dict[str, Path]:
 
 def _by_manifest(folder: Path, sources: Sequence[Source], count: int | None) -> dict[str, Path]:
     """Pictures whose manifest names a source, by its hash or else by its name; grids are left out."""
-    entries = [entry for path in sorted(folder.glob(MANIFESTS)) for entry in _entries(_json(path))]
+    entries = [entry for path in sorted(folder.glob(MANIFESTS)) for entry in _entries(read_json(path, ANEW))]
     entries = [entry for entry in entries if (folder / entry["file"]).is_file()]
     counts = sorted({entry["tokens"] for entry in entries if entry["tokens"] is not None})
     if count is None and len(counts) > 1:
@@ -166,13 +166,3 @@ def _entries(manifest: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
     return found
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); take it away, or make the pictures anew") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: no manifest; take it away, or make the pictures anew")
-    return content
