@@ -13,6 +13,7 @@ from vilex.img2img import Start
 from vilex.pictures.pixels import to_images
 from vilex.prompt import Prompt
 from vilex.sample import make_scheduler, sample
+from vilex.scheduler_options import Scheduler
 from vilex.t2i.base import FrozenT2I
 
 
@@ -32,7 +33,7 @@ class Drawing:
     weights: Mapping[str, float]
     negative: Prompt
     guidance: Guidance
-    scheduler: str
+    scheduler: Scheduler
     steps: int
     start: Start | None = None
 

@@ -21,6 +21,7 @@ from vilex.pictures.inputs import FORMS, PictureLike, each_picture, one_or_sever
 from vilex.prompt import Prompt, parse, set_budgets
 from vilex.requests import by_name, prompts_of, seeds_of, warn_of_unused, weights_of
 from vilex.sample import make_scheduler
+from vilex.scheduler_options import Scheduler
 from vilex.t2i import attach_adapter, load_t2i
 from vilex.t2i.base import Condition
 from vilex.t2i.folder import DiffusersT2I
@@ -174,7 +175,7 @@ class VisualLexicon:
         num_images: int = 1,
         seed: int | Sequence[int] = 0,
         steps: int = 20,
-        scheduler: str = "dpm++",
+        scheduler: Scheduler = "dpm++",
         start: PictureLike | None = None,
         strength: float | None = None,
         mask: PictureLike | None = None,
@@ -192,7 +193,8 @@ class VisualLexicon:
             num_images: pictures a prompt.
             seed: of a prompt's first picture, the next ones counting up; or one for each of the `num_images`; or
                 one for each picture, prompt by prompt.
-            steps: denoising steps. `scheduler`: see `vilex.sample.SCHEDULERS`.
+            steps: denoising steps. `scheduler`: a name of `vilex.sample.SCHEDULERS`, with options as in
+                `dpm++:use_karras_sigmas=true`, or a diffusers scheduler made of the base model's configuration.
             start, strength, mask: a picture to begin from instead of noise, how far to leave it behind, and where it is
                 drawn anew; see `vilex.img2img.start_from`.
             batch_size: pictures drawn at once; it does not change them.

@@ -17,6 +17,7 @@ from vilex.checks import text
 from vilex.errors import InputError
 from vilex.guidance import Mixture
 from vilex.img2img import Start
+from vilex.scheduler_options import Scheduler, as_scheduled, check_options, name_and_options
 from vilex.t2i.base import FrozenT2I
 from vilex.t2i.schedule import FLOW_LEVELS, SAMPLING, is_flow, is_neutral, level_settings, num_levels
 
@@ -50,17 +51,19 @@ TRANSLATED = {  # by `make_scheduler` and `vilex.t2i.schedule.set_steps`, where 
 }  # fmt: skip
 
 
-def make_scheduler(name: str, config: dict[str, Any]) -> Any:
-    """A diffusers scheduler by short or class name, on the frozen model's own noise levels.
+def make_scheduler(given: Scheduler, config: dict[str, Any]) -> Any:
+    """A diffusers scheduler on the frozen model's own noise levels.
 
     Every key of `config` is honoured, is another sampler's way of stepping, or is refused.
 
     Args:
-        config: the frozen model's scheduler configuration.
+        given: see `vilex.scheduler_options.name_and_options`. config: the frozen model's scheduler configuration.
     Raises:
-        InputError: no such scheduler; it cannot follow the model, or not a key of `config`, which is named.
+        InputError: no such scheduler or option; it cannot follow the model, or not a key of `config`, which is named.
     """
+    name, options = name_and_options(given, config)
     flow, kind = is_flow(config), scheduler_class(name, config)
+    check_options(name, kind, options, config)
     known = inspect.signature(kind.__init__).parameters
     own = config.get("_class_name") == kind.__name__
     settings: dict[str, Any] = {} if own else dict(OF_ANOTHER_CLASS)
@@ -79,7 +82,10 @@ def make_scheduler(name: str, config: dict[str, Any]) -> Any:
                 f"scheduler '{name}': cannot follow the base model's {key} = {value!r} (scheduler_config.json); "
                 f"use {'euler' if flow else 'dpm++, ddim or euler'}"
             )
-    return kind.from_config({key: value for key, value in settings.items() if key in known})
+    if flow and "shift" in options and "flow_shift" in known:
+        options = {**options, "flow_shift": options.pop("shift")}
+    with as_scheduled(name):
+        return kind.from_config({key: value for key, value in {**settings, **options}.items() if key in known})
 
 
 def scheduler_class(name: str, config: dict[str, Any]) -> type[SchedulerMixin]:
@@ -129,7 +135,8 @@ def sample(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     noise = torch.cat([torch.randn(1, *t2i.latent_shape, generator=generator) for generator in generators])
     noise = noise.to(t2i.device)
-    t2i.prepare(scheduler, steps)
+    with as_scheduled(type(scheduler).__name__):
+        t2i.prepare(scheduler, steps)
     timesteps, first = scheduler.timesteps, 0
     _check_first(scheduler, num_levels(t2i.scheduler_config))
     x_t = noise * getattr(scheduler, "init_noise_sigma", 1.0)  # flow models have none

@@ -1,8 +1,8 @@
 """Files of textual inversion (Gal et al. 2022, arXiv 2208.01618): learned words, which are tokens like any image's.
 
-    learned_embeds.safetensors   {"<cat>": [n, d] or [d]}, as diffusers and its trainers write it
-    cat.safetensors              {"emb_params": [n, d]}, as Stable Diffusion's web interfaces do
-    cat-xl.safetensors           {"clip_l": [n, d1], "clip_g": [n, d2]}, a part for each of several text encoders
+learned_embeds.safetensors   {"<cat>": [n, d] or [d]}, as diffusers and its trainers write it
+cat.safetensors              {"emb_params": [n, d]}, as Stable Diffusion's web interfaces do
+cat-xl.safetensors           {"clip_l": [n, d1], "clip_g": [n, d2]}, a part for each of several text encoders
 """
 
 from collections.abc import Mapping

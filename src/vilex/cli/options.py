@@ -40,7 +40,10 @@ Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures a
 Steps = Annotated[int, typer.Option(min=STEPS[0], max=STEPS[1], help="Denoising steps.")]
 SchedulerName = Annotated[
     str,
-    typer.Option(help="dpm++, dpm++-sde, ddim, ddpm, euler, euler-a, heun, lms, pndm, unipc, or a diffusers class."),
+    typer.Option(
+        help="dpm++, dpm++-sde, ddim, ddpm, euler, euler-a, heun, lms, pndm, unipc, or a diffusers class; with options "
+        "as in dpm++:use_karras_sigmas=true."
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the first picture; the next ones count up.")]
 NumImages = Annotated[int, typer.Option(min=PICTURES[0], max=PICTURES[1], help="Pictures a prompt.")]

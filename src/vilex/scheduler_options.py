@@ -1,0 +1,103 @@
+"""How a sampler steps, by choice: `dpm++:use_karras_sigmas=true,solver_order=3`, or a diffusers scheduler from Python.
+
+What a frozen model was trained on, its noise levels and what it predicts, is no choice and is never an option.
+"""
+
+import difflib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from diffusers import SchedulerMixin
+
+from vilex.checks import shown, text
+from vilex.errors import InputError
+from vilex.t2i.schedule import SAMPLING, is_flow, level_settings
+
+Scheduler: TypeAlias = str | SchedulerMixin
+OPTIONS = SAMPLING - {"shift_terminal", "tau_func", "variance_type"}
+SHIFT = "shift"  # of a flow model's levels, which a sampler may choose
+
+
+def name_and_options(given: Scheduler, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A sampler's name and its options.
+
+    Args:
+        given: NAME, NAME:KEY=VALUE,KEY=VALUE with values as in JSON, or a scheduler, whose way of stepping is taken.
+        config: the frozen model's scheduler configuration.
+    Raises:
+        InputError: an option is not written so, or a scheduler has other noise levels than the frozen model.
+    """
+    if isinstance(given, SchedulerMixin):
+        return type(given).__name__, _of_scheduler(given, config)
+    name, _, written = text(given, "scheduler").partition(":")
+    options: dict[str, Any] = {}
+    for pair in written.split(",") if written else []:
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        if not key or not equals or not value:
+            raise InputError(f"scheduler '{given}': expected NAME:KEY=VALUE, as dpm++:use_karras_sigmas=true")
+        if key in options:
+            raise InputError(f"scheduler '{given}': {key} is given twice")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return name, options
+
+
+def _of_scheduler(given: SchedulerMixin, config: Mapping[str, Any]) -> dict[str, Any]:
+    known = inspect.signature(type(given).__init__).parameters
+    own: Mapping[str, Any] = given.config
+    if not is_flow(config):
+        wanted = {"prediction_type": config.get("prediction_type", "epsilon"), **level_settings(config)}
+        for key, value in wanted.items():
+            if key in known and own.get(key) != value:
+                raise InputError(
+                    f"scheduler {type(given).__name__}: has {key} {shown(own.get(key))}, the base model "
+                    f"{shown(value)}; make it with from_config of the base model's own"
+                )
+    chosen = OPTIONS if config.get("use_dynamic_shifting") else {*OPTIONS, SHIFT}
+    return {key: value for key, value in own.items() if key in known and key in chosen}
+
+
+def check_options(name: str, kind: type, options: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise InputError for an option that a sampler has not, or whose value is of another kind than its default's.
+
+    Args:
+        kind: the sampler's class. config: the frozen model's scheduler configuration.
+    """
+    parameters = inspect.signature(kind.__init__).parameters
+    possible = sorted(key for key in parameters if key in OPTIONS)
+    if is_flow(config) and not config.get("use_dynamic_shifting"):
+        possible += [SHIFT] * (SHIFT in parameters or "flow_shift" in parameters)
+    for key, value in options.items():
+        if key not in possible:
+            near = difflib.get_close_matches(key, possible, 1) or [f"one of {', '.join(possible)}"]
+            raise InputError(f"scheduler '{name}': has no option '{key}'; use {near[0]}")
+        default = parameters[key].default if key in parameters else 1.0
+        fits = {
+            bool: isinstance(value, bool),
+            int: isinstance(value, int) and not isinstance(value, bool),
+            float: isinstance(value, int | float) and not isinstance(value, bool),
+            str: isinstance(value, str),
+        }
+        if not fits.get(type(default), True):
+            raise InputError(f"scheduler '{name}': {key} is {shown(value)}; expected a {type(default).__name__}")
+
+
+@contextmanager
+def as_scheduled(name: str) -> Iterator[None]:
+    """What a sampler says against its options is the user's to mend.
+
+    Raises:
+        InputError: in place of what it raises.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, TypeError, NotImplementedError, ImportError, AssertionError, IndexError, KeyError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"scheduler '{name}': {reason}; give it other options") from None
