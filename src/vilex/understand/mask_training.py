@@ -7,7 +7,7 @@ et al. 2017). A code that nobody chose for a while takes the place of a vector t
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -15,10 +15,12 @@ from torch.nn import functional as F
 
 from vilex.errors import InputError
 from vilex.settings import Range
+from vilex.train.checkpoint import flatten_optimizer, unflatten_optimizer
 from vilex.understand.mask_codec import CODES, SIDE, CodecShape, MaskCodec
 
 SHARPNESS = 4.0  # logits at the decoder's 1, so that it says about -1 and 1
 REVIVE_EVERY = 50  # steps
+LEAST = 8  # masks
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class CodecConfig:
     batch_size: Annotated[int, Range(1, 4096)] = 64
     lr: Annotated[float, Range(1e-7, 1)] = 2e-3
     commitment: Annotated[float, Range(0, 100)] = 0.25
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
 
 
 def train_codec(
@@ -44,33 +46,77 @@ def train_codec(
     Raises:
         InputError: they have another form.
     """
-    if masks.ndim != 3 or masks.shape[1:] != (SIDE, SIDE) or masks.dtype != torch.uint8 or len(masks) < CODES // 16:
-        raise InputError(f"masks: expected [N, {SIDE}, {SIDE}] of bytes, got {list(masks.shape)} {masks.dtype}")
-    generator = torch.Generator().manual_seed(config.seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        widths = tuple(max(1, config.width // 2**i) for i in (3, 2, 1, 0))
-        codec = MaskCodec(CodecShape(widths, config.code, config.width)).train()
-    codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # half the time on a CPU
-    optimizer = torch.optim.AdamW(codec.parameters(), config.lr, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config.steps))
-    used = torch.zeros(CODES)
-    for step in range(config.steps):
-        rows = torch.randint(len(masks), (config.batch_size,), generator=generator)
-        batch = _varied(masks[rows].float() / 255, generator)
+    training = CodecTraining(masks, config)
+    while training.step < config.steps:
+        done(training.step + 1, training.update())
+    return training.codec_now()
+
+
+class CodecTraining:
+    """A codec in the making, and all that it takes to go on exactly where it stopped.
+
+    Args:
+        masks: [N, 64, 64] uint8, of 0 to 255, each cut to its box. device: where it learns.
+
+    Attributes:
+        step: steps done. codec: as it is by now.
+    Raises:
+        InputError: the masks have another form, or are fewer than eight.
+    """
+
+    def __init__(self, masks: Tensor, config: CodecConfig, device: str | torch.device = "cpu"):
+        if masks.ndim != 3 or masks.shape[1:] != (SIDE, SIDE) or masks.dtype != torch.uint8:
+            raise InputError(f"masks: expected [N, {SIDE}, {SIDE}] of bytes, got {list(masks.shape)} {masks.dtype}")
+        if len(masks) < LEAST:
+            raise InputError(f"masks: {len(masks)} of them, expected {LEAST} or more; a codec is learnt from thousands")
+        self.masks, self.config, self.device, self.step = masks, config, torch.device(device), 0
+        self.generator = torch.Generator().manual_seed(config.seed)
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(config.seed)
+            widths = tuple(max(1, config.width // 2**i) for i in (3, 2, 1, 0))
+            self.codec = MaskCodec(CodecShape(widths, config.code, config.width)).train()
+        self.codec.to(self.device)
+        self.codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # half the time on a CPU
+        self.optimizer = torch.optim.AdamW(self.codec.parameters(), config.lr, weight_decay=0.01)
+        self.used = torch.zeros(CODES)
+
+    def update(self) -> float:
+        """One step; returns its loss."""
+        config, codec = self.config, self.codec
+        self.optimizer.param_groups[0]["lr"] = config.lr * _rate(self.step, config.steps)
+        rows = torch.randint(len(self.masks), (config.batch_size,), generator=self.generator)
+        batch = _varied(self.masks[rows].float() / 255, self.generator).to(self.device)
         loss, numbers, vectors = codec_loss(codec, batch, config.commitment)
-        optimizer.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        used += torch.bincount(numbers.flatten(), minlength=CODES)
-        if (step + 1) % REVIVE_EVERY == 0 and step < 0.7 * config.steps:
-            _revive(codec, used, vectors.flatten(0, 1), generator)
-            used.zero_()
-        done(step + 1, float(loss.detach()))
-    codec.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return codec.eval()
+        self.optimizer.step()
+        self.step += 1
+        self.used += torch.bincount(numbers.flatten(), minlength=CODES).cpu()
+        if self.step % REVIVE_EVERY == 0 and self.step - 1 < 0.7 * config.steps:
+            _revive(codec, self.used, vectors.flatten(0, 1), self.generator)
+            self.used.zero_()
+        return float(loss.detach())
+
+    def state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """All that `restore` needs: tensors by file, and plain values."""
+        optimizer, plain = flatten_optimizer(self.optimizer.state_dict())
+        others = {"used": self.used, "generator": self.generator.get_state()}
+        return {"codec": self.codec.state_dict(), "optimizer": optimizer, "others": others}, {"optimizer": plain}
+
+    def restore(self, step: int, tensors: dict[str, dict[str, Tensor]], plain: dict[str, Any]) -> None:
+        """Go on from a state after `step` steps."""
+        self.codec.load_state_dict(tensors["codec"])
+        state = unflatten_optimizer(tensors["optimizer"], plain["optimizer"])
+        self.optimizer.load_state_dict({**state, "state": {int(key): value for key, value in state["state"].items()}})
+        self.used, self.step = tensors["others"]["used"].clone(), step
+        self.generator.set_state(tensors["others"]["generator"])
+
+    def codec_now(self) -> MaskCodec:
+        """The codec, on the CPU, ready to use; training is over then."""
+        self.codec.to("cpu")
+        self.codec.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return self.codec.eval()
 
 
 def codec_loss(codec: MaskCodec, masks: Tensor, commitment: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,9 +161,9 @@ def _revive(codec: MaskCodec, used: Tensor, vectors: Tensor, generator: torch.Ge
     idle = torch.nonzero(used < used.mean() * 0.02).flatten()
     if not len(idle):
         return
-    distance = torch.cdist(vectors, codec.codes.vectors).min(1).values
+    distance = torch.cdist(vectors, codec.codes.vectors).min(1).values.cpu()
     rows = torch.multinomial(distance.square() + 1e-9, min(len(idle), len(vectors)), generator=generator)
-    codec.codes.vectors[idle[: len(rows)]] = vectors[rows]
+    codec.codes.vectors[idle[: len(rows)].to(vectors.device)] = vectors[rows.to(vectors.device)]
 
 
 def _rate(step: int, steps: int) -> float:
