@@ -41,6 +41,24 @@ def test_making_says_what_so_many_raters_can_settle(made):
     assert Study.open(folder).design.methods == ("fine", "secret-poor")
 
 
+def test_the_power_that_the_page_shows_is_what_its_command_prints():
+    page = (ROOT / "docs" / "study.md").read_text().split("### How many")[1].split("### ")[0]
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL))
+    words = blocks["sh"].split()
+    assert words[:3] == ["vilex", "study", "power"]
+    assert vilex(*words[2:]) == blocks["text"]
+    rows = json.loads(vilex(*words[2:], "--json"))["power"]
+    assert [row["raters"] for row in rows[:3]] == [3, 5, 8]
+    assert rows[0]["settled"] < 0.1 < 0.8 < rows[-1]["settled"]
+
+
+def test_power_of_a_design_that_cannot_be_dealt_is_one_line():
+    with pytest.raises(InputError, match=r"^--comparisons 41: 20 sources and 2 pairs of methods make 40; give at most"):
+        vilex("power", "--sources", "20", "--methods", "3", "--one-against-all", "--comparisons", "41")
+    said = vilex("power", "--sources", "2", "--comparisons", "2", "--difference", "0.51")
+    assert "20 raters cannot settle it" in said and "nor can 120: more sources, more --comparisons" in said
+
+
 def test_many_raters_on_a_plain_difference_are_enough(folders, tmp_path):
     said = vilex("make", folders / "secret-good", folders / "secret-poor", "--source", folders / "sources",
                  "-o", tmp_path / "study", "--difference", "0.95", "--raters", "20")  # fmt: skip
