@@ -39,7 +39,7 @@ def test_other_files_are_refused(tmp_path, model_folder):
         ({"cat": torch.zeros(4, 8)}, {"provenance": "{"}, "its provenance is damaged"),
         ({"cat": torch.zeros(4, 8)}, {"provenance": "[]"}, "its provenance is damaged"),
         ({"cat": torch.zeros(4, 8)}, {"provenance": '{"cat": 3}'}, "its provenance is damaged"),
-        ({"cat": torch.zeros(4, 8)}, {"format": "pt"}, "holds no image tokens"),
+        ({"cat": torch.zeros(4, 8), "dog": torch.zeros(4, 8)}, {"format": "pt"}, "holds no image tokens"),
     ],
 )
 def test_broken_token_files_are_one_line(tmp_path, tokens, header, message):

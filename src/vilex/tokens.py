@@ -4,7 +4,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from vilex.checks import WEIGHTS, instance, number
 from vilex.errors import InputError
+from vilex.textual_inversion import is_inversion, learned_word, refuse_pickled
 
 SUFFIX = ".safetensors"
+FORMAT = "vilex-tokens"
 
 
 class TokenWarning(UserWarning):
@@ -26,10 +28,15 @@ class TokenWarning(UserWarning):
 
 @dataclass(frozen=True)
 class TokenFile:
-    """Tokens by name, [n, d] each, and where each came from (model, source file and its hash)."""
+    """Tokens by name, [n, d] each, and where each came from (model, source file and its hash).
+
+    Attributes:
+        learned: whether they are a textual inversion's: the base model's words, and of no encoder.
+    """
 
     tokens: dict[str, Tensor]
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
+    learned: bool = False
 
 
 def counted(count: int) -> str:
@@ -64,14 +71,14 @@ def save_tokens(path: str | Path, tokens: Mapping[str, Tensor], provenance: Mapp
     """
     plain = {name: value.detach().float().cpu().contiguous() for name, value in tokens.items()}
     try:
-        save_file(plain, path, metadata={"format": "vilex-tokens", "provenance": json.dumps(provenance)})
+        save_file(plain, path, metadata={"format": FORMAT, "provenance": json.dumps(provenance)})
     except (OSError, TypeError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: tokens cannot be written ({reason}); give another file") from None
 
 
 def load_tokens(path: str | Path) -> TokenFile:
-    """Read what `save_tokens` wrote.
+    """Read what `save_tokens` wrote, or a file of textual inversion; see `vilex.textual_inversion`.
 
     Raises:
         InputError: the file is missing, damaged or holds something else.
@@ -84,10 +91,13 @@ def load_tokens(path: str | Path) -> TokenFile:
             tokens = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: no readable token file ({error}); make one with `vilex encode`") from None
-    if metadata.get("format") != "vilex-tokens" or not tokens:
+    inversion = metadata.get("format") != FORMAT and is_inversion(tokens)
+    if inversion and tokens:
+        tokens = learned_word(tokens, Path(path))
+    elif metadata.get("format") != FORMAT or not tokens:
         raise InputError(f"{path}: holds no image tokens; make a token file with `vilex encode`")
     checked = {name: checked_tokens(value, f"{path}#{name}") for name, value in tokens.items()}
-    return TokenFile(checked, _provenance(metadata.get("provenance", "{}"), path))
+    return TokenFile(checked, _provenance(metadata.get("provenance", "{}"), path), inversion)
 
 
 def split_token_source(source: str | PathLike[str]) -> tuple[Path, str] | None:
@@ -110,15 +120,18 @@ def given_tokens(image: Any, name: str, width: int, encoder_sha256: str | None) 
     """
     if isinstance(image, Tensor):
         return {name: checked_tokens(image, name, width)}
-    source = split_token_source(image) if isinstance(image, str | PathLike) else None
+    if not isinstance(image, str | PathLike):
+        return None
+    source = split_token_source(image)
     if source is None:
+        refuse_pickled(Path(image))
         return None
     path, one = source
     file = load_tokens(path)
     if one and one not in file.tokens:
         raise InputError(f"{path}: holds no image '{one}', only {', '.join(file.tokens)}")
     chosen = {one: file.tokens[one]} if one else file.tokens
-    return fitting_tokens(TokenFile(chosen, file.provenance), str(path), width, encoder_sha256)
+    return fitting_tokens(replace(file, tokens=chosen), str(path), width, encoder_sha256)
 
 
 def _warn(line: str) -> None:
@@ -136,7 +149,7 @@ def fitting_tokens(
     Raises:
         InputError: see `given_tokens`.
     """
-    for key in file.tokens:
+    for key in () if file.learned else file.tokens:
         _check_encoder(file.provenance.get(key, {}).get("encoder_sha256"), encoder_sha256, f"{name}#{key}", say)
     return {key: checked_tokens(value, f"{name}#{key}", width) for key, value in file.tokens.items()}
 
