@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vilex.cli.options import Device, Json, Overwrite, Quiet, print_summary, progress_bar, refuse
+from vilex.cli.understand_convert import convert
 from vilex.cli.understand_masks import masks
 from vilex.errors import InputError
 from vilex.extras import needs
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from vilex.understand.config import TransferConfig
 
 app = typer.Typer(no_args_is_help=True, help="The eyes in a vision-language model.")
-app.command()(masks)
+for command in (convert, masks):
+    app.command()(command)
 
 Config = Annotated[Path, typer.Argument(help="TOML file.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value")]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vilex.errors import InputError
+from vilex.hub.state_hash import state_hash
 from vilex.paths import replacing, write_text
 from vilex.settings import build
 
@@ -106,6 +107,10 @@ class MaskCodec(nn.Module):
         """[B, 16] of 0 to 127 -> [B, 64, 64], about -1 outside and 1 inside."""
         return self.decode_vectors(F.embedding(numbers, self.codes.vectors))
 
+    def digest(self) -> str:
+        """What its words are recognised by: the start of its weights' SHA-256, in half precision as it is kept."""
+        return state_hash({key: value.half() for key, value in self.state_dict().items()})[:16]
+
     def save(self, folder: Path, **about: Any) -> None:
         """Write config.json and the weights in half precision; `about` is kept beside the shape."""
         write_text(folder / CONFIG, json.dumps({"shape": asdict(self.shape), **about}, indent=2) + "\n")
@@ -114,12 +119,12 @@ class MaskCodec(nn.Module):
 
 
 def load_codec(path: str | Path = "") -> MaskCodec:
-    """A codec in float32, ready to use: big_vision's `vae-oid.npz`, a folder, or the one that is shipped.
+    """A codec in float32, ready to use: big_vision's `vae-oid.npz`, a folder, or `shipped` (or nothing) for vilex's.
 
     Raises:
         InputError: it cannot be read, or its weights have other names or shapes.
     """
-    path = Path(path) if path else SHIPPED
+    path = SHIPPED if str(path) in ("", "shipped") else Path(path)
     state = _read_npz(path) if path.suffix == ".npz" else _read_folder(path)
     shape = _shape_of(state, path)
     codec = MaskCodec(shape)

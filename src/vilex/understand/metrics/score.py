@@ -122,10 +122,21 @@ def _choice(answers: list[str], truths: list[tuple[str, ...]], examples: Sequenc
 
 
 def _masks(answers: list[str], examples: Sequence[Scored], codec: MaskCodec) -> dict[str, float]:
+    check_words(examples, codec)
     true = [unpack_mask(example.fields, f"example {example.id}") for example in examples]
     drawn = words_to_masks(codec, answers, [(mask.shape[0], mask.shape[1]) for mask in true])
     found = segmentation_score(zip(drawn, true, strict=True))
     return {"miou": 100 * found.miou, "ciou": 100 * found.ciou, "invalid": 100 * found.invalid}
+
+
+def check_words(examples: Sequence[Scored], codec: MaskCodec) -> None:
+    """Raise InputError where an example says that its words are another codec's."""
+    for example in examples:
+        if (whose := example.fields.get("codec")) not in (None, codec.digest()):
+            raise InputError(
+                f"example {example.id}: its words are those of the mask codec {whose}, not of {codec.digest()}; "
+                "score it with the codec that it was converted with (--codec)"
+            )
 
 
 def _each(

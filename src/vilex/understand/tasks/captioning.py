@@ -36,6 +36,8 @@ def read_coco(source: Published) -> list[Example]:
     data = read_record(path)
     if "annotations" not in data:
         return _karpathy(data, source)
+    if source.split:
+        raise InputError(f"{path}: one split by itself, so that no split {source.split!r} is in it; name none")
     files = {image.whole("id"): image.text("file_name") for image in data.records("images")}
     captions: dict[int, list[str]] = defaultdict(list)
     for note in data.records("annotations"):
@@ -144,9 +146,10 @@ def read_flickr8k(source: Published) -> list[Example]:
 
 COCO = TransferNumbers(epochs=5, weight_decay=1e-6)
 CAPTIONING = (
-    Task("cococap", "captions_*.json or dataset_coco.json", read_coco, "captions", "cider", COCO, DecodeNumbers(2)),
+    Task("cococap", "captions_*.json or dataset_coco.json", read_coco, "captions", "cider", COCO, DecodeNumbers(2),
+         splits=True),
     Task("coco35l", "coco_mt_*.jsonl and dataset_coco.json", read_coco35l, "captions", "cider",
-         TransferNumbers(epochs=0, examples=566_435, lr=1e-4)),
+         TransferNumbers(epochs=0, examples=566_435, lr=1e-4), languages=True),
     Task("textcaps", "TextCaps_0.1_*.json", read_textcaps, "captions", "cider", COCO, DecodeNumbers(3)),
     Task("scicap", "file_idx.json", read_scicap, "captions", "cider",
          TransferNumbers(text_length=96, epochs=80, lr=3e-5, label_smoothing=0.1, dropout=0.1),

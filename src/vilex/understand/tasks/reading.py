@@ -67,18 +67,22 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: it cannot be read, is no JSON, or is a pickle, which is not opened.
     """
-    if path.suffix.lower() in _PICKLED:
-        convert = f"json.dump(pickle.load(open('{path.name}', 'rb')), open('{path.stem}.json', 'w'))"
-        raise InputError(
-            f"{path}: a pickle, which may run any program when it is opened, so it is not. Where you trust it, "
-            f'make JSON of it: python -c "import json, pickle; {convert}"'
-        )
+    _refuse_pickle(path)
     try:
         return json.loads(decode_text(path.read_bytes(), str(path)))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a JSON file") from None
     except (ValueError, RecursionError) as error:
         raise error if isinstance(error, InputError) else InputError(f"{path}: not valid JSON ({error})") from None
+
+
+def _refuse_pickle(path: Path) -> None:
+    if path.suffix.lower() in _PICKLED:
+        convert = f"json.dump(pickle.load(open('{path.name}', 'rb')), open('{path.stem}.json', 'w'))"
+        raise InputError(
+            f"{path}: a pickle, which may run any program when it is opened, so it is not. Where you trust it, "
+            f'make JSON of it: python -c "import json, pickle; {convert}"'
+        )
 
 
 def read_record(path: Path) -> Record:
@@ -88,6 +92,7 @@ def read_record(path: Path) -> Record:
 
 def read_lines(path: Path) -> Iterator[Record]:
     """A JSON file of lines, each an object; raises InputError as `read_json`."""
+    _refuse_pickle(path)
     try:
         lines = decode_text(path.read_bytes(), str(path)).split("\n")
     except OSError as error:
@@ -112,6 +117,8 @@ def the_files(source: Published, count: int, called: str) -> tuple[Path, ...]:
 
 def needs_split(source: Published, known: set[str]) -> str:
     """The split that is asked for; raises InputError if the set has none of that name."""
+    if not source.split:
+        raise InputError(f"{source.files[0]}: holds several splits, of which none is named: {', '.join(sorted(known))}")
     if source.split not in known:
         raise InputError(f"{source.files[0]}: no split {source.split!r}; it has {', '.join(sorted(known))}")
     return source.split

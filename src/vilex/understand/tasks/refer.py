@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from vilex.errors import InputError
-from vilex.understand.examples import Example, inside
-from vilex.understand.mask_codec import MaskCodec
+from vilex.understand.examples import Example, inside, read_examples
+from vilex.understand.mask_codec import MaskCodec, load_codec
+from vilex.understand.mask_sources import mask_of_picture
 from vilex.understand.masks import Box, mask_to_words, own_box
 from vilex.understand.rle import Mask, check_size, read_mask, write_mask
 from vilex.understand.tasks.reading import Record, needs_split, not_empty, read_json, read_lines, read_record, the_files
@@ -31,25 +32,44 @@ def read_refer(source: Published) -> list[Example]:
     "bbox": [x, y, w, h]}]}`, `bbox` if it is another than the mask's own.
 
     Each expression is an example of its own. `fields` holds the mask, packed, and its box; suffixes are made of them
-    by `with_words`, for a codec.
+    by `with_words`, where `source` names a codec.
     """
     if not 1 <= len(source.files) <= 2:
         the_files(source, 2, "refs as JSON and instances.json, or one file of JSON lines")
     found = _from_lines(source) if len(source.files) == 1 else _from_refs(source)
-    return not_empty(found, source)
+    return _answered(not_empty(found, source), source)
+
+
+def read_own_refer(source: Published) -> list[Example]:
+    """Own examples with `mask` among their fields: packed runs, or the name of a picture below `source.images`."""
+    packed = []
+    for example in read_examples(source.files[0], source.images):
+        if isinstance(name := example.fields.get("mask"), str):
+            mask = mask_of_picture(inside(source.images, name, f"example {example.id}"))
+            example = replace(example, fields={**example.fields, "mask": write_mask(mask)})
+        packed.append(example)
+    return _answered(packed, source)
+
+
+def _answered(examples: list[Example], source: Published) -> list[Example]:
+    return with_words(examples, load_codec(source.codec)) if source.codec else examples
 
 
 def with_words(examples: Sequence[Example], codec: MaskCodec, batch_size: int = 256) -> list[Example]:
-    """The examples, each answered by the words of its mask.
+    """The examples, each answered by the words of its mask; the field `codec` says whose words they are.
 
     Raises:
         InputError: an example carries no mask.
     """
     made: list[Example] = []
+    whose = {"codec": codec.digest()}
     for start in range(0, len(examples), batch_size):
         some = examples[start : start + batch_size]
         words = mask_to_words(codec, [mask_of(example) for example in some], [_box(example) for example in some])
-        made += [replace(example, suffixes=(text,)) for example, text in zip(some, words, strict=True)]
+        made += [
+            replace(example, suffixes=(text,), fields={**example.fields, **whose})
+            for example, text in zip(some, words, strict=True)
+        ]
     return made
 
 
@@ -112,6 +132,8 @@ def _from_lines(source: Published) -> list[Example]:
     if source.files[0].suffix.lower() not in (".jsonl", ".ndjson"):
         read_json(source.files[0])  # says what is wrong with a pickle
         raise InputError(f"{source.files[0]}: expected JSON lines (.jsonl), or refs as JSON with instances.json")
+    if source.split:
+        raise InputError(f"{source.files[0]}: one split by itself, so that no {source.split!r} is in it; name none")
     for number, row in enumerate(read_lines(source.files[0])):
         path = inside(source.images, row.text("image"), row.where)
         height, width = check_size(row.get("height"), row.get("width"), row.where)
@@ -156,5 +178,5 @@ def _box(example: Example) -> Box | None:
 REFER = (
     Task("refcoco", "refs as JSON and instances.json, or JSON lines", read_refer, "segmentation", "miou",
          TransferNumbers(text_length=48, epochs=100, lr=3e-5, label_smoothing=0.3, dropout=0.1),
-         DecodeNumbers(max_new_tokens=NEW_TOKENS)),
+         DecodeNumbers(max_new_tokens=NEW_TOKENS), splits=True),
 )  # fmt: skip

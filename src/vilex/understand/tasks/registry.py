@@ -6,7 +6,7 @@ from pathlib import Path
 from vilex.errors import InputError
 from vilex.understand.examples import Example, read_examples
 from vilex.understand.tasks.captioning import CAPTIONING
-from vilex.understand.tasks.refer import REFER
+from vilex.understand.tasks.refer import REFER, read_own_refer
 from vilex.understand.tasks.science import SCIENCE
 from vilex.understand.tasks.task import Published, Task
 from vilex.understand.tasks.video import VIDEO
@@ -36,8 +36,16 @@ def load_examples(task: Task, source: Published) -> list[Example]:
     Raises:
         InputError: what is given is neither; the line names file and field.
     """
+    if source.split and not task.splits:
+        raise InputError(f"{task.name}: each of its splits has files of its own, so that {source.split!r} says nothing")
+    if source.language != "en" and not task.languages:
+        raise InputError(f"{task.name}: is in English alone, so that language {source.language!r} says nothing")
+    if source.codec and task.metric != "segmentation":
+        raise InputError(f"{task.name}: is not answered by masks, so that it has no codec")
     if len(source.files) == 1 and source.files[0].suffix == ".jsonl" and not _has_samples(source.files[0]):
-        return read_examples(source.files[0], source.images)
+        return (
+            read_own_refer(source) if task.metric == "segmentation" else read_examples(source.files[0], source.images)
+        )
     return task.read(source)
 
 

@@ -73,5 +73,6 @@ def shuffled(example: Example, rng: random.Random) -> Example:
 
 SCIENCE = (
     Task("scienceqa", "problems.json and pid_splits.json", read_science, "choice", "accuracy",
-         TransferNumbers(text_length=512, epochs=20, batch_size=128, freeze_tower=True), DecodeNumbers(), shuffled),
+         TransferNumbers(text_length=512, epochs=20, batch_size=128, freeze_tower=True), DecodeNumbers(), shuffled,
+         splits=True),
 )  # fmt: skip

@@ -15,12 +15,14 @@ class Published:
     Attributes:
         files: annotations, in the order that the task's reader names. images: the folder of pictures.
         split: which part, where one file holds several. language: of captions in several.
+        codec: of referring segmentation, whose words are the suffixes, as `load_codec` takes it; empty leaves them out.
     """
 
     files: tuple[Path, ...]
     images: Path
     split: str = ""
     language: str = "en"
+    codec: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Task:
         transfer, decode: big_vision's numbers.
         vary: another way to ask the same, drawn anew each time that an example is trained on.
         frames: pictures an example has.
+        splits: whether files of it hold several, so that one must be named. languages: whether captions come in many.
     """
 
     name: str
@@ -77,3 +80,5 @@ class Task:
     decode: DecodeNumbers = DecodeNumbers()
     vary: Callable[[Example, random.Random], Example] | None = None
     frames: int = 1
+    splits: bool = False
+    languages: bool = False

@@ -117,5 +117,6 @@ def _clip(images: Path, name: str) -> Path | None:
 
 VIDEO = (
     Task("msrvtt", "train_val_videodatainfo.json", read_msrvtt, "captions", "cider",
-         TransferNumbers(epochs=20, batch_size=128, freeze_tower=True), DecodeNumbers(), frames=FRAMES),
+         TransferNumbers(epochs=20, batch_size=128, freeze_tower=True), DecodeNumbers(), frames=FRAMES,
+         splits=True),
 )  # fmt: skip

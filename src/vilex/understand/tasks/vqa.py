@@ -39,6 +39,15 @@ def read_vqav2(source: Published) -> list[Example]:
     return not_empty(examples, source)
 
 
+def read_cut_vqav2(source: Published) -> list[Example]:
+    """VQAv2; of its validation set also the parts `minival` and `not-minival`, see `minival`."""
+    examples = read_vqav2(source)
+    if not source.split:
+        return examples
+    needs_split(source, {"minival", "not-minival"})
+    return minival(examples)[source.split == "minival"]
+
+
 def read_textvqa(source: Published) -> list[Example]:
     """`TextVQA_0.5.1_*.json`; `images` is its `train_images` or `test_images`."""
     (path,) = the_files(source, 1, "TextVQA_0.5.1_*.json")
@@ -137,13 +146,15 @@ def _task(
     metric: str,
     headline: str,
     transfer: TransferNumbers,
+    splits: bool = False,
 ) -> Task:
-    return Task(name, forms, read, metric, headline, transfer, DecodeNumbers(max_new_tokens=transfer.text_length))
+    decode = DecodeNumbers(max_new_tokens=transfer.text_length)
+    return Task(name, forms, read, metric, headline, transfer, decode, splits=splits)
 
 
 VQAV2 = TransferNumbers(epochs=10, weight_decay=1e-6)
 VQA = (
-    _task("vqav2", "*questions.json and *annotations.json", read_vqav2, "vqa", "vqa_accuracy", VQAV2),
+    _task("vqav2", "*questions.json and *annotations.json", read_cut_vqav2, "vqa", "vqa_accuracy", VQAV2, splits=True),
     _task("textvqa", "TextVQA_0.5.1_*.json", read_textvqa, "vqa", "vqa_accuracy", TransferNumbers(epochs=5, lr=3e-6)),
     _task("okvqa", "*questions.json and *annotations.json", read_vqav2, "vqa", "vqa_any3",
           TransferNumbers(epochs=10, batch_size=128, lr=5e-6)),
@@ -151,7 +162,7 @@ VQA = (
           TransferNumbers(text_length=48)),
     _task("gqa", "*_questions.json", read_gqa, "exact", "exact_match", TransferNumbers(epochs=1)),
     _task("easy-vqa", "questions.json", read_easy_vqa, "exact", "exact_match", TransferNumbers()),
-    _task("nlvr", "a Parquet table", read_nlvr, "exact", "exact_match", TransferNumbers()),
+    _task("nlvr", "a Parquet table", read_nlvr, "exact", "exact_match", TransferNumbers(), splits=True),
 )  # fmt: skip
 
 
