@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,6 +39,12 @@ METHODS = {  # what raters never read: row of the report
 }
 PLAN = StudyPlan(Deal(comparisons=40, repeats=4, checks=4, practice=2), raters=30, against="De-Diffusion")
 JUDGE = "nano judge"
+
+
+def smaller(raters: int, comparisons: int) -> StudyPlan:
+    """`PLAN` for other numbers of raters and of comparisons."""
+    repeats = min(PLAN.deal.repeats, comparisons)
+    return replace(PLAN, raters=raters, deal=replace(PLAN.deal, comparisons=comparisons, repeats=repeats))
 
 
 def make_nano_study(out: Path, folder: Path, plan: StudyPlan = PLAN) -> Study:
@@ -91,12 +98,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the recipe's folder, with the report's pictures")
     parser.add_argument("--study", type=Path, help="the study's folder; OUT/study by default")
+    parser.add_argument("--raters", type=int, default=PLAN.raters, help="of a study that is made now: how many")
+    parser.add_argument(
+        "--comparisons", type=int, default=PLAN.deal.comparisons, help="of each, in a study that is made now"
+    )
     parser.add_argument("--preset", default="cpu", help="the report's own, for its judge: cpu, gpu, or a TOML file")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
     parser.add_argument("--port", type=int, default=7870)
     arguments = parser.parse_args()
     folder = arguments.study or arguments.out / "study"
-    study = Study.open(folder) if (folder / DESIGN).is_file() else make_nano_study(arguments.out, folder)
+    if (folder / DESIGN).is_file():
+        study = Study.open(folder)
+    else:
+        study = make_nano_study(arguments.out, folder, smaller(arguments.raters, arguments.comparisons))
     answers, weights = Answers(study), arguments.out / "judge" / "model.safetensors"
     if weights.is_file() and all(rater.kind != JUDGE for rater in answers.raters()):
         path = Path(arguments.preset)

@@ -38,7 +38,14 @@ def test_making_says_what_so_many_raters_can_settle(made):
     assert "2 methods, 1 pairs, 6 sources" in said
     assert re.search(r"^ +2 +8 +\d+%$", said, re.MULTILINE)
     assert "warning: 2 raters cannot settle it" in said
+    assert "warning: no comparison is seen by two raters" not in said
     assert Study.open(folder).design.methods == ("fine", "secret-poor")
+
+
+def test_making_warns_where_no_two_raters_see_the_same(folders, tmp_path):
+    said = vilex("make", folders / "secret-good", folders / "secret-poor", "--source", folders / "sources",
+                 "-o", tmp_path / "study", "--raters", "2", "--comparisons", "3", "--repeats", "0")  # fmt: skip
+    assert "warning: no comparison is seen by two raters, so that nothing will be known of how far they agree" in said
 
 
 def test_the_power_that_the_page_shows_is_what_its_command_prints():

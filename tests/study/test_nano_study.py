@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from recipes.nano.study import METHODS, make_nano_study, nano_judge
+from recipes.nano.study import METHODS, PLAN, make_nano_study, nano_judge, smaller
 from recipes.nano.tables.judge import Judge
 from tests.study.conftest import answer_all, sensible
 from vilex.errors import InputError
@@ -67,6 +67,12 @@ def test_simulated_raters_give_back_the_truth_they_were_made_with(out, tmp_path)
         by_strength = sorted(names, key=lambda name: -one["strengths"][names.index(name)]["value"])
         assert by_strength[:3] == ["ViLex 75", "ViLex 16", "De-Diffusion"] and by_strength[-1] == "ViLex 1"
     assert held >= 12  # of 15
+
+
+def test_a_smaller_study_is_made_by_two_numbers(out, tmp_path):
+    study = make_nano_study(out, tmp_path / "study", smaller(raters=3, comparisons=2))
+    assert study.design.plan.raters == 3 and study.design.plan.deal == Deal(2, 2, 4, 2)
+    assert smaller(PLAN.raters, PLAN.deal.comparisons) == PLAN
 
 
 def test_the_reports_judge_sits_in(out, tmp_path):

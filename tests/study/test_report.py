@@ -48,8 +48,9 @@ def test_raters_of_one_mind_give_full_rates_and_agreement(answered):
         assert one["alpha"]["value"] == pytest.approx(1)  # whose number is lower, not which side it stood on
 
 
-def test_win_rates_are_the_shares_counted_by_hand_from_the_csv(make):
-    study = make(raters=6, deal=Deal(12, 2, 2, 1), ties=True)
+@pytest.mark.parametrize("against", [None, "secret-good", "secret-fair"])
+def test_win_rates_are_the_shares_counted_by_hand_from_the_csv(make, against):
+    study = make(raters=6, deal=Deal(12, 2, 2, 1), ties=True, against=against)
     answers = Answers(study)
     for number in range(6):
         choose = noisy(0.7, number)
@@ -62,6 +63,7 @@ def test_win_rates_are_the_shares_counted_by_hand_from_the_csv(make):
     for criterion in CRITERIA:
         for pair in results["criteria"][criterion]["win_rates"]:
             first, second = names[pair["first"]], names[pair["second"]]
+            assert second == against or against is None
             own = [row for row in rows if row["trial_kind"] == "main" and row["criterion"] == criterion
                    and {row["left"], row["right"]} == {first, second}]  # fmt: skip
             score = [{first: 1, second: 0, "tie": 0.5}[row["chosen"]] for row in own]
@@ -141,6 +143,7 @@ def test_a_report_is_files_that_agree(answered, tmp_path):
     assert json.loads((tmp_path / "report" / "results.json").read_text()) == results
     table = (tmp_path / "report" / "report.md").read_text()
     assert "| secret-good against secret-fair | 1 (" in table and "Bradley-Terry" in table
+    assert "unknown" not in table and "nothing is known" not in table
     assert "<svg" in (tmp_path / "report" / "win-rates.svg").read_text()
     sheet = (tmp_path / "report" / "sheet.md").read_text()
     assert sheet.count("**to be filled in**") == 6 and "4 raters came, 0 were left out, 4 count" in sheet
@@ -151,6 +154,9 @@ def test_no_answers_are_a_report_without_numbers(study, tmp_path):
     results = write_report(Answers(study), tmp_path / "report")
     assert results["raters"]["came"] == 0 and results["answers"] == 0
     assert results["criteria"]["style"]["win_rates"][0]["value"] is None
+    report = (tmp_path / "report" / "report.md").read_text()
+    assert "| secret-good against secret-fair | unknown | unknown | unknown |" in report
+    assert "No comparison was answered by two raters, so that nothing is known of how far they agree." in report
 
 
 def test_a_judge_sits_beside_people_and_not_among_them(answered):
@@ -192,7 +198,7 @@ def test_a_judge_by_features_prefers_what_is_nearer(answered):
 def test_the_order_of_pairs_is_that_of_the_methods(make):
     design = make(against="secret-fair").design
     votes = synthetic(np.random.default_rng(0), 3, {(0, 1): 0.8, (1, 2): 0.7})
-    assert [(row["first"], row["second"]) for row in win_rates(design, votes, 10)] == [(0, 1), (1, 2)]
+    assert [(row["first"], row["second"]) for row in win_rates(design, votes, 10)] == [(0, 1), (2, 1)]
     assert all(METHOD in (trial.left.what, trial.right.what) for slot in design.slots for trial in slot)
     assert {frozenset((t.left.number, t.right.number)) for slot in design.slots for t in slot if t.kind == "main"} == {
         frozenset((0, 1)), frozenset((1, 2)),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vilex.study.dealing import Deal
     from vilex.study.power import Power
 
+ALONE = "no comparison is seen by two raters, so that nothing will be known of how far they agree; more --comparisons"
 COMPARISONS = 40  # of each rater by default, where there are as many
 
 Methods = Annotated[
@@ -87,6 +88,8 @@ def make(
         "power": [vars(power) for power in powers],
     }  # fmt: skip
     lines = [*_made(summary, deal, len(pairs)), "", *_settled(powers, raters, difference)]
+    if raters * deal.comparisons <= len(design.sources) * len(pairs):
+        lines.append(f"warning: {ALONE}")
     lines += ["", f"-> {out}; next: vilex study serve {out}"]
     print_summary(summary, "\n".join(lines), quiet, as_json)
 

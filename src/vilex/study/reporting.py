@@ -14,6 +14,7 @@ from vilex.study.design import Design
 from vilex.study.results import study_results
 from vilex.study.sheet import reporting_sheet
 
+UNKNOWN = "unknown"
 COLUMNS = (
     "rater", "kind", "kept", "trial", "trial_kind", "source", "left", "right", "criterion", "choice",
     "chosen", "seconds",
@@ -60,6 +61,8 @@ def to_tables(results: dict[str, Any]) -> str:
     for name, judged in results["judges"].items():
         cells = [_share(judged[criterion]["agreement"]) for criterion in criteria]
         lines.append(_row([f"people with the judge {name}", *cells]))
+    if all(one["pairwise_agreement"] is None for one in criteria.values()):
+        lines += ["", "No comparison was answered by two raters, so that nothing is known of how far they agree."]
     if raters["left_out"]:
         lines += ["", "## Left out", "", *(f"- rater {one['rater']}: {one['why']}" for one in raters["left_out"])]
     return "\n".join(lines) + "\n"
@@ -102,7 +105,7 @@ def plot_win_rates(results: dict[str, Any], path: Path) -> None:
         for place, row in enumerate(one["win_rates"]):
             if row["value"] is not None:
                 axes.plot([row["low"], row["high"]], [place, place], color="black", linewidth=1.2)
-                axes.plot(row["value"], place, "o", color="black", markersize=4)
+                axes.plot(row["value"], place, "o", color="black", markersize=4, clip_on=False)
         axes.axvline(0.5, color="grey", linestyle="--", linewidth=0.8)
         axes.set_xlim(0, 1)
         axes.set_title(name, fontsize=9)
@@ -129,12 +132,12 @@ def _row(cells: list[str]) -> str:
 
 
 def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+    return UNKNOWN if value is None else f"{value:.3g}"
 
 
 def _share(value: dict[str, Any]) -> str:
     if value.get("value") is None:
-        return ""
+        return UNKNOWN
     if value["low"] is None:
         return _cell(value["value"])
     return f"{_cell(value['value'])} ({_cell(value['low'])} to {_cell(value['high'])})"

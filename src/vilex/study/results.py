@@ -51,14 +51,20 @@ def study_results(answers: Answers, draws: int = DRAWS) -> dict[str, Any]:
 
 
 def win_rates(design: Design, votes: Votes, draws: int = DRAWS) -> list[dict[str, Any]]:
-    """How often the first method of each pair was chosen, ties as half a time; of one criterion's votes."""
+    """How often the first method of each pair was chosen, ties as half a time; of one criterion's votes.
+
+    The one method that all others are compared with is always the second.
+    """
     against = None if design.plan.against is None else design.methods.index(design.plan.against)
     rows = []
     for pair in method_pairs(len(design.methods), against):
         own = votes.where((votes.first == pair[0]) & (votes.second == pair[1]))
-        share = mean_share(own.score, Crossed.by(own.source, own.rater), SEED, draws)
+        turned = pair[0] == against
+        score = 1 - own.score if turned else own.score
+        share = mean_share(score, Crossed.by(own.source, own.rater), SEED, draws)
         ties = float((own.score == 0.5).mean()) if len(own) else math.nan
-        rows.append({"first": pair[0], "second": pair[1], **asdict(share), "ties": ties})
+        first, second = pair[::-1] if turned else pair
+        rows.append({"first": first, "second": second, **asdict(share), "ties": ties})
     return rows
 
 
