@@ -54,9 +54,19 @@ def test_the_power_that_the_page_shows_is_what_its_command_prints():
     words = blocks["sh"].split()
     assert words[:3] == ["vilex", "study", "power"]
     assert vilex(*words[2:]) == blocks["text"]
-    rows = json.loads(vilex(*words[2:], "--json"))["power"]
+    rows = json.loads(vilex(*words[2:], "--json"))["power"]["50"]
     assert [row["raters"] for row in rows[:3]] == [3, 5, 8]
     assert rows[0]["settled"] < 0.1 < 0.8 < rows[-1]["settled"]
+
+
+def test_more_sources_settle_more():
+    words = ["power", "--sources", "10,100", "--raters", "12", "--difference", "0.7"]
+    said, tables = vilex(*words), json.loads(vilex(*words, "--json"))["power"]
+    assert "raters    10 sources   100 sources\n     3 " in said
+    few, many = ({row["raters"]: row["settled"] for row in tables[count]} for count in ("10", "100"))
+    assert many[12] > few[12] + 0.2 and f"    12  {few[12]:12.0%}  {many[12]:12.0%}" in said
+    with pytest.raises(InputError, match=r"^--sources 1: expected 2 to 10000$"):
+        vilex("power", "--sources", "20,1")
 
 
 def test_power_of_a_design_that_cannot_be_dealt_is_one_line():

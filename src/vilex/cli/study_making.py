@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vilex.cli.manifest import check_folder
-from vilex.cli.options import MOST_SEED, Json, Quiet, print_summary
+from vilex.cli.options import MOST_SEED, Json, Quiet, parse_numbers, print_summary
 from vilex.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vilex.study.power import Power
 
 ALONE = "no comparison is seen by two raters, so that nothing will be known of how far they agree; more --comparisons"
+MOST_SOURCES = 10_000
 COMPARISONS = 40  # of each rater by default, where there are as many
 
 Methods = Annotated[
@@ -95,7 +96,7 @@ def make(
 
 
 def power(
-    sources: Annotated[int, typer.Option(min=2, max=10_000, help="Sources that every method has a picture of.")],
+    sources: Annotated[str, typer.Option(help="Sources that every method has a picture of; several, comma-separated.")],
     methods: Annotated[int, typer.Option(min=2, max=20, help="Methods, each compared with each.")] = 2,
     one_against_all: Annotated[
         bool, typer.Option("--one-against-all", help="All others are compared with one method alone, as by --against.")
@@ -111,14 +112,22 @@ def power(
     from vilex.study.dealing import Deal, method_pairs
     from vilex.study.power import power_table
 
+    counts = parse_numbers(sources, "--sources", MOST_SOURCES)
+    if few := [count for count in counts if count < 2]:
+        raise InputError(f"--sources {few[0]}: expected 2 to {MOST_SOURCES}")
     pairs = method_pairs(methods, 0 if one_against_all else None)
-    deal = Deal(comparisons or min(COMPARISONS, sources * len(pairs)), 0, 0, 0)
-    powers = power_table(sources, pairs, deal, raters, difference, seed)
+    tables = {}
+    for count in counts:
+        deal = Deal(comparisons or min(COMPARISONS, count * len(pairs)), 0, 0, 0)
+        tables[count] = power_table(count, pairs, deal, raters, difference, seed)
     summary = {
-        "sources": sources, "pairs": len(pairs), "comparisons": deal.comparisons, "difference": difference,
-        "power": [vars(one) for one in powers],
+        "pairs": len(pairs), "difference": difference,
+        "power": {str(count): [vars(one) for one in table] for count, table in tables.items()},
     }  # fmt: skip
-    print_summary(summary, "\n".join(_settled(powers, raters, difference)), quiet, as_json)
+    lines = _side_by_side(tables, difference)
+    if len(counts) == 1:
+        lines = _settled(tables[counts[0]], raters, difference)
+    print_summary(summary, "\n".join(lines), quiet, as_json)
 
 
 def _criteria(given: str) -> tuple[str, ...]:
@@ -158,3 +167,14 @@ def _settled(powers: "list[Power]", raters: int, difference: float) -> list[str]
         return [*lines, f"{warning}; {enough} would: --raters {enough}"]
     more = "more sources, more --comparisons, fewer pairs of methods, or a larger --difference"
     return [*lines, f"{warning}, nor can {powers[-1].raters}: {more}"]
+
+
+def _side_by_side(tables: "dict[int, list[Power]]", difference: float) -> list[str]:
+    """What it can settle with several numbers of sources; empty where fewer raters were enough."""
+    raters = sorted({one.raters for table in tables.values() for one in table})
+    found = {(count, one.raters): f"{one.settled:.0%}" for count, table in tables.items() for one in table}
+    return [
+        f"How often a win rate of {difference:g} is told from one half, simulated for one pair and criterion:",
+        "raters" + "".join(f"  {f'{count} sources':>12}" for count in tables),
+        *(f"{one:6}" + "".join(f"  {found.get((count, one), ''):>12}" for count in tables) for one in raters),
+    ]
