@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from tests.understand import small
 from vilex.cli.app import app
 from vilex.errors import InputError
+from vilex.train.toml import load_toml
 from vilex.understand import sweep as room
 from vilex.understand.sweep import Sweep, run_sweep
 
@@ -51,6 +52,30 @@ def test_the_same_grid_for_every_encoder_and_the_best_by_validation(toml, tmp_pa
     toml.write_text('set = ["optim.b2=0.9"]\n' + toml.read_text())
     other = CliRunner().invoke(app, ["understand", "sweep", str(toml), "-o", str(tmp_path / "out"), "--json"])
     assert isinstance(other.exception, InputError) and "holds a run with other settings" in str(other.exception)
+
+
+def test_tasks_own_scores_choose_and_further_seeds_run_the_best_alone(toml, tmp_path):
+    data = tmp_path / "data.jsonl"
+    lines = [json.loads(line) for line in data.read_text().splitlines()]
+    more = [{**line, "id": f"c{line['id']}", "prefix": "caption en", "task": "flickr8k"} for line in lines]
+    data.write_text("\n".join(map(json.dumps, [*({**line, "task": "gqa"} for line in lines), *more])))
+    sweep = load_toml(
+        Sweep, toml, ["score=task", "seeds=[0, 1, 2]", "scouts=1", 'encoders=["nano"]', 'set=["data.pack=2"]']
+    )
+    table = run_sweep(sweep, tmp_path / "out", quiet=True)
+    best = table["best"]["nano"]
+    assert [(run["settings"], run["seed"]) for run in table["runs"]] == [
+        (("optim.lr=1e-09",), 0), (("optim.lr=0.01",), 0), (tuple(best["settings"]), 1), (tuple(best["settings"]), 2)
+    ]  # fmt: skip
+    assert len(best["test"]) == len(best["folders"]) == 3
+    numbers = best["numbers"][0]
+    assert best["test"][0] == pytest.approx((numbers["gqa"]["exact_match"] + numbers["flickr8k"]["cider"]) / 2)
+    answers = tmp_path / "out" / best["folders"][2] / "test.jsonl"
+    answers.write_text("kept")
+    assert run_sweep(sweep, tmp_path / "out", quiet=True) == table and answers.read_text() == "kept"
+    data.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(InputError, match=r"example 0: of no task; set data.task, or give each example a 'task'"):
+        run_sweep(sweep, tmp_path / "out", quiet=True)
 
 
 def test_a_grid_that_is_none_is_refused(tmp_path):

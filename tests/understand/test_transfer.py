@@ -17,8 +17,10 @@ from vilex.settings import build
 from vilex.train.checkpoint import list_checkpoints
 from vilex.understand.answers import read_answers
 from vilex.understand.config import TransferConfig
-from vilex.understand.samples import AskedData, Order, VisitSampler
-from vilex.understand.transfer import Transfer, make_transfer_optimizer
+from vilex.understand.samples import AskedData, Order, VisitSampler, rows_of
+from vilex.understand.tasks.science import science_prefix, science_suffix
+from vilex.understand.transfer import Transfer
+from vilex.understand.transfer_learning import make_transfer_optimizer
 from vilex.understand.transfer_loop import transfer
 from vilex.understand.vlm_folder import load_vlm
 
@@ -72,11 +74,11 @@ def weights(config):
     return load_file(f"{config.run.out}/vlm/model.safetensors")
 
 
-@pytest.mark.parametrize("base", ["paligemma", "llama"])
-def test_it_learns_to_say_what_it_sees(configure, task, base, tmp_path):
+@pytest.mark.parametrize(("base", "pack"), [("paligemma", 0), ("llama", 0), ("paligemma", 4)])
+def test_it_learns_to_say_what_it_sees(configure, task, base, pack, tmp_path):
     config = configure(
         base=base, features={"kind": "patches+tokens", "cache": str(tmp_path / "cache")},
-        data={"validation": str(task)}, run={"steps": 120, "batch_size": 8, "look_every": 120},
+        data={"validation": str(task), "pack": pack}, run={"steps": 120, "batch_size": 8, "look_every": 120},
     )  # fmt: skip
     folder = transfer(config, quiet=True)
     vlm = load_vlm(folder)
@@ -212,10 +214,65 @@ def _data_of(run):
     return run.examples, run.gallery, run.vlm.layout, 0, 0
 
 
-def test_a_run_with_other_settings_is_refused(configure):
-    transfer(configure(), quiet=True)
-    with pytest.raises(InputError, match=r"holds a run with optim.lr = 0.003, not 0.001; give another run.out"):
-        transfer(configure(optim={"lr": 1e-3}), quiet=True)
+def test_packed_rows_learn_what_their_questions_learn_one_by_one(configure, task):
+    lines = []
+    for i in range(16):
+        line = {"image": f"{i}.png", "prefix": "what colour is this", "suffix": COLOURS[i % 4], "id": str(i)}
+        lines += [line, {**line, "prefix": "caption en", "suffix": "a square", "id": f"{i}c"}][: 1 + i % 2]
+    task.write_text("\n".join(map(json.dumps, lines)))
+    packed, alone = configure("packed", data={"pack": 8}), configure("alone", data={"pack": 1})
+    runs = []
+    for config, count in ((packed, 16), (alone, 24)):
+        run = Transfer(config)
+        data = AskedData(run.examples, run.gallery, run.vlm.layout, 0, 3, run.rows, run.vary)
+        assert len(run.rows) == count
+        runs.append(run.update(data.collate([data[i] for i in range(count)]))[0])
+    for name in ("loss", "grad_norm"):
+        assert float(runs[0][name]) == pytest.approx(float(runs[1][name]), rel=1e-4)
+    transfer(configure("through", data={"pack": 8}, run={"steps": 3}), quiet=True)
+    assert load_vlm(Path(packed.run.out).parent / "through" / "vlm").layout.apart
+    assert rows_of(Transfer(alone).examples, 2)[1] == (1, 2)
+
+
+def test_what_can_be_asked_in_another_way_is_asked_so_each_time(configure, task):
+    choices = ["red", "blue", "green"]
+    fields = {"question": "what colour", "hint": "", "choices": choices, "answer": 1}
+    line = {"image": "0.png", "prefix": science_prefix("what colour", "", choices), "suffix": science_suffix(1)}
+    task.write_text(json.dumps({**line, **fields}))
+    run = Transfer(configure(data={"task": "scienceqa", "text_length": 200}))
+    data = AskedData(run.examples, run.gallery, run.vlm.layout, 0, 0, run.rows, run.vary)
+    asked = [data[number].examples[0] for number in range(12)]
+    assert [data[number].examples[0].prefix for number in range(12)] == [one.prefix for one in asked]
+    assert len({one.prefix for one in asked}) > 3
+    for one in asked:
+        letter = one.suffixes[0].removeprefix("The answer is ")[0]
+        assert f"({letter}) blue" in one.prefix
+    with pytest.raises(InputError, match=r"config: data.task: there is no 'sciencqa'; did you mean 'scienceqa'"):
+        configure(data={"task": "sciencqa"}).check()
+
+
+def test_a_run_with_other_settings_is_refused_unless_they_are_accepted(configure, task):
+    transfer(configure(run={"steps": 4}), quiet=True)
+    other = {"optim": {"lr": 1e-3}, "run": {"steps": 8}}
+    with pytest.raises(InputError, match=r"holds a run with optim.lr = 0.003, not 0.001; .* --accept optim.lr to go"):
+        transfer(configure(**other), quiet=True)
+    with pytest.raises(InputError, match=r"run.steps = 4, not 8"):
+        transfer(configure(**other), quiet=True, accept=["optim.lr"])
+    config = configure(**other)
+    transfer(config, quiet=True, accept=["optim.lr", "run.steps"])
+    rows = [json.loads(line) for line in Path(config.run.out, "log.jsonl").read_text().splitlines()]
+    fresh = configure("fresh", **other)
+    transfer(fresh, quiet=True)
+    rates = [json.loads(line)["lr"] for line in Path(fresh.run.out, "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 9)) and [row["lr"] for row in rows][4:] == rates[4:]
+    with pytest.raises(InputError, match=r"is at step 8 already, past the run's 6"):
+        transfer(configure(optim={"lr": 1e-3}), quiet=True, accept=["optim.lr", "run.steps"])
+    with pytest.raises(InputError, match=r"--accept features.kind: expected one of"):
+        transfer(configure(**other), quiet=True, accept=["features.kind"])
+    task.write_text(task.read_text().splitlines()[0])
+    with pytest.raises(InputError, match=r"was trained on 16 examples, not 1"):
+        transfer(configure(**other), quiet=True)
+    transfer(configure(optim={"lr": 1e-3}, run={"steps": 9}), quiet=True, accept=["data.train", "run.steps"])
 
 
 @pytest.mark.parametrize(
@@ -254,20 +311,20 @@ def test_from_a_toml_file_to_an_answer_as_a_user_would(tmp_path, bases, task):
     assert json.loads(said.stdout)["prefix"] == "what colour is this"
     (tmp_path / "5.png").unlink()
     done = CliRunner().invoke(
-        app, ["understand", "eval", str(vlm), str(task), "-o", str(tmp_path / "a.jsonl"), "--max-new-tokens", "3"]
+        app, ["understand", "eval", str(vlm), str(task), "-o", str(tmp_path / "a"), "--max-new-tokens", "3"]
     )
     assert done.exit_code == 2 and "15 answers" in done.stdout
-    answers = read_answers(tmp_path / "a.jsonl")
+    answers = read_answers(tmp_path / "a" / "predictions.jsonl")
     assert [one.id for one in answers] == [str(i) for i in range(16) if i != 5] and answers[0].truths == ("red",)
     with pytest.raises(InputError, match="exists"):
-        run_cli("eval", vlm, task, "-o", tmp_path / "a.jsonl")
+        run_cli("eval", vlm, task, "-o", tmp_path / "a")
     scored = CliRunner().invoke(
-        app, ["understand", "eval", str(vlm), str(task), "-o", str(tmp_path / "b.jsonl"), "--task", "gqa", "--json",
+        app, ["understand", "eval", str(vlm), str(task), "-o", str(tmp_path / "b"), "--task", "gqa", "--json",
               "--max-new-tokens", "3"]
     )  # fmt: skip
     found = json.loads(scored.stdout)
     assert found["scores"]["count"] == 15 and len(found["scores"]) > 1 and len(found["refused"]) == 1
     with pytest.raises(InputError, match="there is no 'gqua'; did you mean 'gqa'"):
-        run_cli("eval", vlm, task, "-o", tmp_path / "c.jsonl", "--task", "gqua")
+        run_cli("eval", vlm, task, "-o", tmp_path / "c", "--task", "gqua")
     with pytest.raises(InputError, match=r"no vilex-vlm.json"):
         run_cli("ask", tmp_path, tmp_path / "0.png", "what")

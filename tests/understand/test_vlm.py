@@ -1,5 +1,6 @@
 """A language model that sees: equal to transformers' own where that can say it, and to its definition elsewhere."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +232,30 @@ def test_packed_questions_are_each_as_if_alone(vlm, seen):
         alone = vlm.layout.packed([[pairs[question]]])
         own, _ = vlm([part[picture : picture + 1] for part in seen], alone)
         assert losses[picture, question].item() == pytest.approx(own.item(), abs=1e-5)
+
+
+def test_a_model_of_packed_questions_answers_as_it_learnt(vlm, seen):
+    vlm.layout.apart = True
+    said = vlm.generate(seen, PREFIXES, max_new_tokens=4)
+    laid = vlm.layout.training(PREFIXES, ["a red blue green yellow"] * 3, [1, 1, 1])
+    pairs = [[(prefix, "a red blue green yellow")] for prefix in PREFIXES]
+    assert torch.allclose(vlm.logits(seen, laid), vlm.logits(seen, vlm.layout.packed(pairs)))
+    for i, prefix in enumerate(PREFIXES):
+        prompt, row = vlm.layout.prompt(prefix), [part[i : i + 1] for part in seen]
+        ids = []
+        for _ in range(4):  # greedily, each word from all before it at once
+            one = vlm.layout.training([prefix], [""], [1])
+            start = vlm.features.count + len(prompt)
+            given = torch.tensor([[*one.ids[0, :start].tolist(), *ids]])
+            blank = torch.zeros(1, len(ids))
+            grown = replace(
+                one, ids=given, there=torch.ones_like(given).bool(),
+                image=torch.cat([one.image[:, :start], blank.bool()], 1),
+                prefix=torch.cat([one.prefix[:, :start], blank.bool()], 1),
+                question=torch.cat([one.question[:, :start], blank.long() + 1], 1),
+            )  # fmt: skip
+            ids.append(int(vlm.logits(row, grown)[0, -1].argmax()))
+        assert said[i] == vlm.layout.answer(ids)
 
 
 def test_several_images_of_a_question_stand_one_after_another(vlm, pictures):

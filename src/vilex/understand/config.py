@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from vilex.device import parse_device
-from vilex.errors import InputError
+from vilex.errors import InputError, said_as
 from vilex.settings import Names, Range, check
 from vilex.understand.features import FeaturesConfig
+from vilex.understand.tasks.registry import find_task
 
 Often = Annotated[int, Range(1, 10**9)]
 
@@ -33,6 +34,7 @@ class AskedFile:
     path: Annotated[str, Names.FILE] = ""  # a file of JSON lines
     root: Annotated[str, Names.FILE] = ""  # folder that its images are relative to; empty is the file's own
     times: Annotated[int, Range(1, 1000)] = 1  # how often an epoch has each of its examples
+    task: str = ""  # as data.task
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class AskingConfig:
     mixture: tuple[AskedFile, ...] = ()  # [[data.mixture]]: several tasks, instead of data.train
     validation: Annotated[str, Names.FILE] = ""  # a file that is looked at in training
     root: Annotated[str, Names.FILE] = ""  # folder that the images of train and validation are relative to
+    # which task it is, as `vilex understand eval --task` knows it: training asks anew each time where the task can, as
+    # scienceqa's options come in another order, and a sweep may choose by its score
+    task: str = ""
+    # questions of one image behind its vectors, at most; run.batch_size then counts images. The image sees no question,
+    # which is a departure from PaliGemma
+    pack: Annotated[int, Range(0, 1024, "0 packs none")] = 0
     # as big_vision's text_len: tokens of [BOS], prefix, newline, suffix and [EOS] less one; suffixes are cut to it
     text_length: Annotated[int, Range(2, 8192)] = 32
     workers: Annotated[int, Range(0, 1024, "0 reads in the training process")] = 0  # processes that read
@@ -51,7 +59,7 @@ class AskingConfig:
     @property
     def files(self) -> tuple[AskedFile, ...]:
         """All that is trained on."""
-        return self.mixture or (AskedFile(self.train, self.root),)
+        return self.mixture or (AskedFile(self.train, self.root, task=self.task),)
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,7 @@ class DecodeConfig:
 
     beams: Annotated[int, Range(1, 64, "1 is greedy")] = 1  # of the beam search
     max_new_tokens: Annotated[int, Range(1, 8192)] = 32  # of an answer
+    batch_size: Annotated[int, Range(1, 4096)] = 16  # questions answered at once
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,9 @@ class TransferConfig:
         check(self)
         if self.run.device != "auto":
             parse_device(self.run.device, "config: run.device")
+        for name in filter(None, [self.data.task, *(one.task for one in self.data.files)]):
+            with said_as("task: ", "config: data.task: "):
+                find_task(name)
         for problem in self._problems():
             raise InputError(f"config: {problem}")
 

@@ -81,15 +81,18 @@ class Layout:
         tokenizer: of transformers. vectors: N, of an image. text_length: as big_vision's `text_len`: a prefix and a
             suffix may have one token more together, with [BOS], newline and [EOS]; the suffix is cut to that.
         image_id: what stands where image vectors go; a text may not hold it.
+        apart: whether images see no question even where a row has a single one: for a model that was trained packed.
     Raises:
         InputError: the tokenizer has no end-of-text token.
     """
 
-    def __init__(self, tokenizer: Any, vectors: int, text_length: int, image_id: int | None = None):
+    def __init__(
+        self, tokenizer: Any, vectors: int, text_length: int, image_id: int | None = None, apart: bool = False
+    ):
         if tokenizer.eos_token_id is None:
             raise InputError("model.base: its tokenizer has no end-of-text token, which answers end with")
         self.tokenizer, self.vectors, self.text_length = tokenizer, vectors, text_length
-        self.image_id = image_id
+        self.image_id, self.apart = image_id, apart
         self.pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
     def _ids(self, text: str, name: str) -> list[int]:
@@ -125,13 +128,28 @@ class Layout:
             rows.append(_Row.of(images[i] * self.vectors, [(question, answer)]))
         return self._lay(rows, images, cut=cut)
 
-    def packed(self, questions: Sequence[Sequence[tuple[str, str]]]) -> LaidOut:
-        """All (prefix, suffix) of each image behind its vectors, padded on the right; see this file's head."""
-        rows = []
+    def packed(
+        self,
+        questions: Sequence[Sequence[tuple[str, str]]],
+        images: Sequence[int] = (),
+        names: Sequence[Sequence[str]] = (),
+    ) -> LaidOut:
+        """All (prefix, suffix) of each row behind its vectors, padded on the right; see this file's head.
+
+        Args:
+            images: pictures of each row, one by default. names: what an error calls each question.
+        Raises:
+            InputError: a prefix leaves its suffix no room.
+        """
+        rows, cut, images = [], 0, images or [1] * len(questions)
         for i, pairs in enumerate(questions):
-            texts = [self._pair(prefix, suffix, f"example {i}")[:2] for prefix, suffix in pairs]
-            rows.append(_Row.of(self.vectors, texts))
-        return self._lay(rows, [1] * len(rows), packed=True)
+            texts = []
+            for j, (prefix, suffix) in enumerate(pairs):
+                question, answer, short = self._pair(prefix, suffix, names[i][j] if names else f"example {i}")
+                texts.append((question, answer))
+                cut += short
+            rows.append(_Row.of(images[i] * self.vectors, texts))
+        return self._lay(rows, images, packed=True, cut=cut)
 
     def questions(self, prefixes: Sequence[str], images: Sequence[int]) -> LaidOut:
         """Questions to be answered, padded on the left; none is cut."""
@@ -174,7 +192,7 @@ class Layout:
             there=table([[1] * len(row.ids) for row in rows], 0).bool(),
             prefix=table([[int(one == UNLABELLED) for one in row.labels] for row in rows], 0).bool(),
             labels=table([row.labels for row in rows], UNLABELLED),
-            question=table([row.question for row in rows], 0) if packed else None,
+            question=table([row.question for row in rows], 0) if packed or self.apart else None,
             text=length + 1 - min(row.first_label for row in rows),
             images=tuple(images),
             cut=cut,

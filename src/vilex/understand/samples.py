@@ -1,16 +1,19 @@
 """From examples to batches: which one comes when, with which of its suffixes, and its pictures read.
 
-A visit's number decides both, whoever asks: each epoch is a permutation of its own, and of several suffixes each comes
-once before any comes again (big_vision's `choice_no_replacement`). Resumed at a step, a run meets what it would have.
+A visit's number decides all, whoever asks: each epoch is a permutation of its own, of several suffixes each comes
+once before any comes again (big_vision's `choice_no_replacement`), and what is asked in another way each time is asked
+so. Resumed at a step, a run meets what it would have.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -68,6 +71,11 @@ class AskedBatch:
     def __len__(self) -> int:
         return len(self.weights)
 
+    @property
+    def questions(self) -> int:
+        """How many, in all rows."""
+        return len(self) if self.laid.question is None else int(self.laid.question.amax(1).sum())
+
 
 class Gallery:
     """Pictures of examples as what a model is shown; broken ones are an InputError. Picklable.
@@ -107,35 +115,90 @@ def join(shown: Sequence[Shown]) -> Shown:
     return Shown(parts=tuple(torch.cat(part) for part in zip(*(one.parts for one in shown), strict=True)))
 
 
-class AskedData(Dataset[tuple[Shown, Example, str, str]]):
-    """Visits made ready; `collate` lays them out, a micro-batch at a time."""
+Vary = Callable[[Example, random.Random], Example] | None  # another way to ask the same; see `Task.vary`
 
-    def __init__(self, examples: Sequence[Example], gallery: Gallery, layout: Layout, seed: int, micro: int):
-        self.examples, self.gallery, self.layout, self.micro = examples, gallery, layout, micro
-        self.order = Order(len(examples), seed)
 
-    def __getitem__(self, number: int) -> tuple[Shown, Example, str, str]:
-        index, epoch = self.order.visit(number)
-        example = self.examples[index]
-        suffix = example.suffixes[self.order.suffix(index, epoch, len(example.suffixes))]
+@dataclass(frozen=True)
+class Visit:
+    """A row to be: examples of the same pictures, the suffix that each learns, and what is wrong with the pictures."""
+
+    shown: Shown
+    examples: tuple[Example, ...]
+    suffixes: tuple[str, ...]
+    bad: str = ""
+
+
+def rows_of(examples: Sequence[Example], pack: int = 0) -> list[tuple[int, ...]]:
+    """Places of the examples that share a row: one by one, or at most `pack` that share their pictures."""
+    if not pack:
+        return [(i,) for i in range(len(examples))]
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for i, example in enumerate(examples):
+        key = tuple(id(one) if isinstance(one, Image.Image) else one for one in example.images)
+        alike.setdefault(key, []).append(i)
+    return [tuple(places[i : i + pack]) for places in alike.values() for i in range(0, len(places), pack)]
+
+
+class AskedData(Dataset[Visit]):
+    """Visits made ready; `collate` lays them out, a micro-batch at a time.
+
+    Args:
+        rows: as `rows_of` gives them; each example is its own by default.
+        vary: of each example; None asks as it is written.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        gallery: Gallery,
+        layout: Layout,
+        seed: int,
+        micro: int,
+        rows: Sequence[tuple[int, ...]] = (),
+        vary: Sequence[Vary] = (),
+    ):
+        self.examples, self.gallery, self.layout, self.seed, self.micro = examples, gallery, layout, seed, micro
+        self.rows, self.vary = rows or rows_of(examples), vary
+        self.order = Order(len(self.rows), seed)
+
+    def __getitem__(self, number: int) -> Visit:
+        row, epoch = self.order.visit(number)
+        asked = tuple(self._asked(place, epoch) for place in self.rows[row])
+        suffixes = tuple(
+            one.suffixes[self.order.suffix(place, epoch, len(one.suffixes))]
+            for place, one in zip(self.rows[row], asked, strict=True)
+        )
         try:
-            return self.gallery(example), example, suffix, ""
+            return Visit(self.gallery(asked[0]), asked, suffixes)
         except InputError as error:
-            return self.gallery.empty(len(example.images)), example, suffix, str(error)
+            return Visit(self.gallery.empty(len(asked[0].images)), asked, suffixes, str(error))
 
-    def collate(self, samples: list[tuple[Shown, Example, str, str]]) -> list[AskedBatch]:
-        """A batch's samples, laid out in micro-batches."""
-        size = self.micro or len(samples)
-        return [self._lay(samples[i : i + size]) for i in range(0, len(samples), size)]
+    def _asked(self, place: int, epoch: int) -> Example:
+        vary = self.vary[place] if self.vary else None
+        if vary is None:
+            return self.examples[place]
+        seed = np.random.SeedSequence((self.seed, place, epoch, 8)).generate_state(1)[0]
+        return vary(self.examples[place], random.Random(int(seed)))
 
-    def _lay(self, samples: Sequence[tuple[Shown, Example, str, str]]) -> AskedBatch:
-        shown, examples, suffixes, bad = zip(*samples, strict=True)
-        laid = self.layout.training(
-            [one.prefix for one in examples], suffixes, [len(one.images) for one in examples],
-            [f"example {one.id}" for one in examples],
-        )  # fmt: skip
-        weights = torch.tensor([float(not line) for line in bad])
-        return AskedBatch(join(shown), laid, weights, tuple(line for line in bad if line))
+    def collate(self, visits: list[Visit]) -> list[AskedBatch]:
+        """A batch's visits, laid out in micro-batches."""
+        size = self.micro or len(visits)
+        return [self._lay(visits[i : i + size]) for i in range(0, len(visits), size)]
+
+    def _lay(self, visits: Sequence[Visit]) -> AskedBatch:
+        images = [len(one.examples[0].images) for one in visits]
+        names = [[f"example {example.id}" for example in one.examples] for one in visits]
+        asked = [[example.prefix for example in one.examples] for one in visits]
+        if any(len(one) > 1 for one in asked):
+            pairs = [list(zip(some, one.suffixes, strict=True)) for some, one in zip(asked, visits, strict=True)]
+            laid = self.layout.packed(pairs, images, names)
+        else:
+            said = [one.suffixes[0] for one in visits]
+            laid = self.layout.training([one for (one,) in asked], said, images, [one for (one,) in names])
+        weights = torch.tensor([float(not one.bad) for one in visits])
+        return AskedBatch(
+            join([one.shown for one in visits]), laid, weights, tuple(one.bad for one in visits if one.bad)
+        )
 
 
 class VisitSampler(Sampler[list[int]]):

@@ -1,8 +1,7 @@
 """A transfer's state: what learns, what it is asked, and everything needed to go on where it stopped."""
 
-import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from diffusers.optimization import get_cosine_schedule_with_warmup
-from torch import Tensor, nn
+from torch import Tensor
 
 from vilex.errors import InputError
 from vilex.train.checkpoint import flatten_optimizer, newest_whole, save_checkpoint, set_aside, unflatten_optimizer
@@ -21,17 +20,15 @@ from vilex.train.toml import to_dict
 from vilex.understand.cache import FeatureCache
 from vilex.understand.config import TransferConfig, TransferRun
 from vilex.understand.examples import Example, read_examples
-from vilex.understand.lora import add_lora, merge_lora
+from vilex.understand.lora import merge_lora
 from vilex.understand.residual_dropout import ResidualDropout
-from vilex.understand.samples import AskedBatch, Gallery, Shown, pictures_of
+from vilex.understand.samples import AskedBatch, Gallery, Shown, Vary, pictures_of, rows_of
+from vilex.understand.tasks.registry import find_task
+from vilex.understand.transfer_features import fill_cache
+from vilex.understand.transfer_learning import choose_learning, make_transfer_optimizer
+from vilex.understand.transfer_resume import check_settings, check_state
 from vilex.understand.vlm import VisualLanguageModel
 from vilex.understand.vlm_folder import make_vlm, save_vlm
-
-# What may change when a run goes on: it is about this machine, or about what is written when.
-FREE = {"out", "device", "threads", "log_every", "wandb", "look_every", "look_examples", "save_every", "keep"}
-FREE = {f"run.{name}" for name in FREE | {"micro_batch", "parallel", "gradient_checkpointing", "tf32"}}
-FREE |= {"data.workers", "data.max_bad_share", "data.validation", "decode.beams", "decode.max_new_tokens"}
-FREE |= {"features.cache"}
 
 
 class Transfer:
@@ -39,19 +36,22 @@ class Transfer:
 
     Args:
         engine: the processes; made from the configuration if not given.
+        accept: names of settings that may differ from those of the run that goes on; see `transfer_resume`.
 
     Attributes:
+        rows: places of the examples that share a row. vary: another way to ask each, if there is one.
         step: steps done. steps: of the run. resumed: the checkpoint it goes on from, if any.
         notes: lines on what is unusual. counted: examples seen, and broken ones among them.
     Raises:
         InputError: a model or a file cannot be read, or the run's folder holds one with other settings.
     """
 
-    def __init__(self, config: TransferConfig, engine: Engine | None = None):
-        self.config, self.out = config, Path(config.run.out)
+    def __init__(self, config: TransferConfig, engine: Engine | None = None, accept: Collection[str] = ()):
+        self.config, self.out, self.accept = config, Path(config.run.out), frozenset(accept)
         run = config.run
         self.engine = engine or make_engine(config.run)
-        self.examples = read_training(config)
+        self.examples, self.vary = read_asked(config)
+        self.rows = rows_of(self.examples, config.data.pack)
         self.looked_at = read_validation(config)[: run.look_examples] if run.look_every else []
         torch.manual_seed(run.seed)
         self.vlm = self._make_vlm()
@@ -65,7 +65,7 @@ class Transfer:
         self.tower = tower
         self.model = self.engine.prepare(cast(Any, self.vlm))
         self.trained = {name: p for name, p in self.vlm.named_parameters() if p.requires_grad}
-        self.steps = run.steps or max(1, round(run.epochs * len(self.examples) / run.batch_size))
+        self.steps = run.steps or max(1, round(run.epochs * len(self.rows) / run.batch_size))
         self.optimizer = self.engine.prepare_optimizer(make_transfer_optimizer(self.vlm, config))
         warmup = round(config.optim.warmup * self.steps)
         self.schedule = get_cosine_schedule_with_warmup(self.optimizer, warmup, self.steps)
@@ -77,7 +77,9 @@ class Transfer:
     def _make_vlm(self) -> VisualLanguageModel:
         config = self.config
         model = config.model
-        vlm = make_vlm(model.base, model.encoder, config.features, config.data.text_length, model.scratch)
+        vlm = make_vlm(
+            model.base, model.encoder, config.features, config.data.text_length, model.scratch, config.data.pack > 0
+        )
         choose_learning(vlm, config)
         self.dropout = ResidualDropout(vlm.lm, config.objective.dropout) if config.objective.dropout else None
         if config.run.gradient_checkpointing:
@@ -87,17 +89,13 @@ class Transfer:
 
     def _cache(self) -> FeatureCache | None:
         """Features of all pictures, computed where they are not kept yet, each process its share."""
-        config = self.config.features
-        if not config.cache:
-            return None
-        features = self.vlm.features
-        cache = FeatureCache(Path(config.cache), features, getattr(torch, config.cache_dtype))
         rank, world = self.engine.rank, self.engine.world
         pictures = list(dict.fromkeys(pictures_of([*self.examples, *self.looked_at])))
-        refused = cache.fill(pictures[rank::world], features)
+        cache, refused = fill_cache(self.config.features, self.vlm.features, pictures[rank::world])
         self.notes += refused[:3]
         self.engine.wait()
-        cache.reload()
+        if cache is not None:
+            cache.reload()
         return cache
 
     def parts(self, shown: Shown) -> list[Tensor]:
@@ -114,7 +112,9 @@ class Transfer:
         Raises:
             InputError: loss or gradient are no number. The weights are those of the step before then.
         """
-        engine, part = self.engine, sum(len(batch) for batch in batches)
+        engine, part = self.engine, float(sum(batch.questions for batch in batches))
+        if self.config.data.pack:  # processes have as many rows, but not as many questions
+            part = engine.sum([part])[0] / engine.world
         total = torch.zeros((), device=engine.device)
         for i, batch in enumerate(batches):
             with engine.accumulating() if i < len(batches) - 1 else nullcontext():
@@ -138,14 +138,14 @@ class Transfer:
         self.counted.update(seen=self.config.run.batch_size, bad=int(all_bad), cut=int(all_cut))
         return {"loss": total, "grad_norm": norm, "lr": rate}, stopping > 0
 
-    def _forward_backward(self, batch: AskedBatch, part: int, number: int) -> Tensor:
+    def _forward_backward(self, batch: AskedBatch, part: float, number: int) -> Tensor:
         if self.dropout:
             key = (self.config.run.seed, self.step, self.engine.rank, number, 7)
             self.dropout.begin(int(np.random.SeedSequence(key).generate_state(1)[0]))
         parts, laid = self.parts(batch.shown), batch.laid.to(self.engine.device)
         with self.engine.autocast():
-            losses, _ = self.model(parts, laid, self.config.objective.label_smoothing)
-        loss = (losses[:, 0] * batch.weights.to(losses.device)).sum() / part
+            losses, there = self.model(parts, laid, self.config.objective.label_smoothing)
+        loss = (losses * there * batch.weights.to(losses.device)[:, None]).sum() / part
         self.engine.backward(loss)
         return loss.detach()
 
@@ -154,16 +154,25 @@ class Transfer:
         found = newest_whole(self.out / "checkpoints")
         if found is None:
             return
-        _check_same(found.state["config"], to_dict(self.config), str(self.out))
-        if found.state["about"] != self._about():
-            raise InputError(f"{self.out}: was trained on other examples or with other eyes; give another run.out")
-        self.engine.load_encoder_state({**self.engine.encoder_state(), **found.tensors["vlm"]})
-        self.engine.load_optimizer_state(unflatten_optimizer(found.tensors["optimizer"], found.state["optimizer"]))
-        self.schedule.load_state_dict({**found.state["schedule"], "lr_lambdas": [None] * len(self.schedule.lr_lambdas)})
-        self.step, self.counted, self.resumed = found.state["step"], Counter(found.state["counted"]), found.path
+        self.notes += check_settings(found.state["config"], self.config, self.accept, str(self.out))
+        check_state(found.state, self._about(), self.steps, self.accept, str(self.out))
+        self._load(found.tensors, found.state)
+        self.resumed = found.path
         for path, line in found.damaged.items():
             moved = set_aside(path).name if self.engine.main else path.name
             self.notes.append(f"{line}; it is kept as {moved}, and the one before is used")
+
+    def _load(self, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+        own = ("initial_lr", "weight_decay", "betas")
+        fresh = [{key: group[key] for key in own} for group in self.optimizer.param_groups]
+        self.engine.load_encoder_state({**self.engine.encoder_state(), **tensors["vlm"]})
+        self.engine.load_optimizer_state(unflatten_optimizer(tensors["optimizer"], state["optimizer"]))
+        rates, laws = self.schedule.base_lrs, self.schedule.lr_lambdas
+        self.schedule.load_state_dict({**state["schedule"], "base_lrs": rates, "lr_lambdas": [None] * len(laws)})
+        self.schedule._last_lr = [rate * law(self.schedule.last_epoch) for rate, law in zip(rates, laws, strict=True)]
+        for group, values, rate in zip(self.optimizer.param_groups, fresh, self.schedule.get_last_lr(), strict=True):
+            group.update(values, lr=rate)  # the configuration's, which may be accepted changes
+        self.step, self.counted = state["step"], Counter(state["counted"])
 
     def _about(self) -> dict[str, Any]:
         return {"examples": len(self.examples), "features": self.vlm.features.key()}
@@ -222,72 +231,28 @@ def make_engine(run: TransferRun) -> Engine:
 
 
 def read_training(config: TransferConfig) -> list[Example]:
-    """Every example of the training files, as often as an epoch has it.
+    """Every example of the training files, as often as an epoch has it; see `read_asked` for what raises."""
+    return read_asked(config)[0]
+
+
+def read_asked(config: TransferConfig) -> tuple[list[Example], list[Vary]]:
+    """The same, and how each is asked anew.
 
     Raises:
         InputError: a file cannot be read, or an example has nothing to learn.
     """
     examples: list[Example] = []
+    vary: list[Vary] = []
     for one in config.data.files:
         found = read_examples(Path(one.path), Path(one.root) if one.root else None)
         if silent := [example.id for example in found if not example.suffixes]:
             raise InputError(f"{one.path}: example {silent[0]}: no suffix to learn; give one, or leave the line out")
         examples += found * one.times
-    return examples
+        vary += [find_task(one.task).vary if one.task else None] * len(found) * one.times
+    return examples, vary
 
 
 def read_validation(config: TransferConfig) -> list[Example]:
     """The examples that are looked at in training; none where no file is named."""
     data = config.data
     return read_examples(Path(data.validation), Path(data.root) if data.root else None) if data.validation else []
-
-
-def choose_learning(vlm: VisualLanguageModel, config: TransferConfig) -> None:
-    """Let learn what the configuration says; the eyes never do.
-
-    Raises:
-        InputError: that is nothing.
-    """
-    model = config.model
-    vlm.requires_grad_(False)
-    if model.train == "lora":
-        add_lora(vlm.lm, model.lora_rank, model.lora_alpha)
-    elif model.train == "lm":
-        text = [vlm.lm.model.language_model, vlm.lm.lm_head] if vlm.is_paligemma else [vlm.lm]
-        for module in text:
-            module.requires_grad_(True)
-    vlm.projectors.requires_grad_(True)
-    if model.train_projector:
-        for parameter in vlm.projector_parameters:
-            parameter.requires_grad_(True)
-    if not any(p.requires_grad for p in vlm.parameters()):
-        raise InputError('config: model.train = "projector" and model.train_projector = false: nothing learns')
-
-
-def make_transfer_optimizer(vlm: VisualLanguageModel, config: TransferConfig) -> torch.optim.Optimizer:
-    """AdamW in groups: projectors and all else, each with the weights that decay and those that do not."""
-    optim = config.optim
-    projectors = {id(p) for p in vlm.projector_parameters}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in vlm.parameters():
-        if parameter.requires_grad:
-            of_projector = id(parameter) in projectors
-            decays = parameter.ndim >= 2 and (of_projector or optim.decay == "matrices")
-            groups.setdefault((of_projector, decays), []).append(parameter)
-    made = []
-    for (of_projector, decays), parameters in groups.items():
-        lr = (optim.projector_lr or optim.lr) if of_projector else optim.lr
-        made.append({"params": parameters, "lr": lr, "weight_decay": optim.weight_decay / lr if decays else 0.0})
-    return torch.optim.AdamW(made, betas=(0.9, optim.b2))
-
-
-def _check_same(before: dict[str, Any], now: dict[str, Any], where: str) -> None:
-    now = json.loads(json.dumps(now))
-    for section, values in now.items():
-        for key, value in values.items():
-            name, was = f"{section}.{key}", before.get(section, {}).get(key)
-            if name not in FREE and was != value:
-                raise InputError(
-                    f"{where}: holds a run with {name} = {was!r}, not {value!r}; give another run.out, or the same "
-                    "settings to go on"
-                )

@@ -1,6 +1,7 @@
 """The loop of a transfer: batch, step, log, a quick look at the validation file, checkpoint."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -22,11 +23,13 @@ BAD_GRACE = 100  # examples seen before the share of broken ones is judged
 SHOWN = ("loss", "grad_norm", "lr", "images_per_second")  # of a line in the terminal
 
 
-def transfer(config: TransferConfig, quiet: bool = False) -> Path:
+def transfer(config: TransferConfig, quiet: bool = False, accept: Collection[str] = ()) -> Path:
     """Train, or go on training, to the end; returns the folder of the finished model.
 
     SIGINT and SIGTERM end the run after the step in hand, with a checkpoint; the same command goes on.
 
+    Args:
+        accept: names of settings, as `optim.lr`, that may differ from those the run began with.
     Raises:
         InputError: settings that cannot work, a run that was asked to stop or diverged, data that are too broken,
             a folder that cannot be written to.
@@ -34,7 +37,7 @@ def transfer(config: TransferConfig, quiet: bool = False) -> Path:
     config.check()
     engine = make_engine(config.run)
     with run_folder(Path(config.run.out), engine.main):
-        run = Transfer(config, engine)
+        run = Transfer(config, engine, accept)
         with StopSignal() as stop, _Report(run, quiet) as report:
             _to_the_end(run, stop, report)
         return run.export()
@@ -42,7 +45,7 @@ def transfer(config: TransferConfig, quiet: bool = False) -> Path:
 
 def _to_the_end(run: Transfer, stop: StopSignal, report: "_Report") -> None:
     config, engine = run.config.run, run.engine
-    data = AskedData(run.examples, run.gallery, run.vlm.layout, config.seed, config.micro_batch)
+    data = AskedData(run.examples, run.gallery, run.vlm.layout, config.seed, config.micro_batch, run.rows, run.vary)
     batches = iter(
         make_asked_loader(
             data,
@@ -104,10 +107,12 @@ class _Report:
                     trackers.append(WeightsAndBiases(config.run.wandb, run.out, to_dict(config)))
         self.log = Log(run.out, run.step, write=self.engine.main, trackers=trackers)
         begins = f"goes on from step {run.step} of {run.steps} ({run.resumed})" if run.resumed else "new"
+        packed = f" of {len(run.rows)} images" if config.data.pack else ""
         learning = sum(p.numel() for p in run.trained.values()) / 1e6
         self._say(
-            f"{len(run.examples)} examples | {run.vlm.features.kind}: {run.vlm.features.count} vectors an image | "
-            f"{learning:.2f} M learn | {run.steps} steps of {config.run.batch_size} | {run.out}: {begins}"
+            f"{len(run.examples)} examples{packed} | "
+            f"{run.vlm.features.kind}: {run.vlm.features.count} vectors an image | {learning:.2f} M learn | "
+            f"{run.steps} steps of {config.run.batch_size} | {run.out}: {begins}"
         )
         for note in run.notes:
             self._say(f"note: {note}")
@@ -130,8 +135,9 @@ class _Report:
             return
         run.vlm.eval()
         refused: list[str] = []
-        answers = answer_all(run.vlm, run.looked_at, run.gallery, run.config.decode, refused=refused)
-        loss = mean_loss(run.vlm, run.looked_at, run.gallery)
+        decode = run.config.decode
+        answers = answer_all(run.vlm, run.looked_at, run.gallery, decode, decode.batch_size, refused)
+        loss = mean_loss(run.vlm, run.looked_at, run.gallery, decode.batch_size)
         run.vlm.train()
         with writing(run.out / "looks"):
             write_answers(run.out / "looks" / f"step-{run.step:07d}.jsonl", answers)

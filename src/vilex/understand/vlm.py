@@ -29,7 +29,7 @@ class VisualLanguageModel(nn.Module):
 
     Args:
         lm: `PaliGemmaForConditionalGeneration`, or a causal language model of transformers.
-        tokenizer: its own. features: what it sees. text_length: see `Layout`.
+        tokenizer: its own. features: what it sees. text_length, apart: see `Layout`.
 
     Attributes:
         projectors: a linear map for each part of the features that PaliGemma's own is not for.
@@ -37,7 +37,7 @@ class VisualLanguageModel(nn.Module):
         notes: a line on what is unusual. files: small files of a published PaliGemma that are saved with it.
     """
 
-    def __init__(self, lm: Any, tokenizer: Any, features: ImageFeatures, text_length: int = 32):
+    def __init__(self, lm: Any, tokenizer: Any, features: ImageFeatures, text_length: int = 32, apart: bool = False):
         super().__init__()
         self.lm, self.tokenizer, self.features = lm, tokenizer, features
         self.is_paligemma = isinstance(lm, PaliGemmaForConditionalGeneration)
@@ -49,7 +49,7 @@ class VisualLanguageModel(nn.Module):
             if part.name != "patches" or not self.own_patches:
                 self.projectors[part.name] = self._projector(part.width)
         image_id = lm.config.image_token_id if self.is_paligemma else None
-        self.layout = Layout(tokenizer, features.count, text_length, image_id)
+        self.layout = Layout(tokenizer, features.count, text_length, image_id, apart)
 
     def _take_tower(self) -> None:
         """The eyes' tower is PaliGemma's from here on, if it could be: saved, it is a plain PaliGemma."""
@@ -114,18 +114,19 @@ class VisualLanguageModel(nn.Module):
     def logits(self, parts: Sequence[Tensor], laid: LaidOut, columns: int = 0) -> Tensor:
         """Logits [B, K, V] of the last K `columns`; of all if 0."""
         how: dict[str, Any] = {"use_cache": False, "logits_to_keep": columns}
-        vectors = self.project(parts)
+        return self.lm(**self._given(self.project(parts), laid), **how).logits
+
+    def _given(self, vectors: Tensor, laid: LaidOut) -> dict[str, Any]:
+        """What the language model is called with, for rows and the vectors of their images."""
         if not self.is_paligemma:
-            return self.lm(
-                inputs_embeds=self._embed(vectors, laid), attention_mask=laid.attention(),
-                position_ids=laid.positions(), **how,
-            ).logits  # fmt: skip
+            words = self._embed(vectors, laid)
+            return {"inputs_embeds": words, "attention_mask": laid.attention(), "position_ids": laid.positions()}
         seen = {"image": BaseModelOutputWithPooling(pooler_output=vectors)}
         if laid.question is not None:
             rows = {"attention_mask": laid.attention(), "position_ids": laid.positions() + 1}  # PaliGemma counts from 1
         else:
             rows = {"attention_mask": laid.there.long(), "token_type_ids": (~laid.prefix & laid.there).long()}
-        return self.lm(input_ids=laid.ids, mm_encoder_outputs=seen, **rows, **how).logits
+        return {"input_ids": laid.ids, "mm_encoder_outputs": seen, **rows}
 
     def _embed(self, vectors: Tensor, laid: LaidOut) -> Tensor:
         words = self.lm.get_input_embeddings()(laid.ids)
@@ -157,7 +158,7 @@ class VisualLanguageModel(nn.Module):
         was = self.lm.training
         self.lm.eval()
         try:
-            if self.is_paligemma:
+            if self.is_paligemma and laid.question is None:
                 shaped = vectors.reshape(len(prefixes), -1, vectors.shape[-1])  # beams are made of rows
                 seen = {"image": BaseModelOutputWithPooling(pooler_output=shaped)}
                 made = self.lm.generate(mm_encoder_outputs=seen, token_type_ids=torch.zeros_like(laid.ids), **how)
@@ -168,15 +169,14 @@ class VisualLanguageModel(nn.Module):
         return [self.layout.answer(ids) for ids in made[:, laid.ids.shape[1] :].tolist()]
 
     def _read(self, vectors: Tensor, laid: LaidOut, beams: int) -> Any:
-        """What a language model that was trained causally holds of a prompt all of whose words see one another.
+        """What a language model holds of a prompt that it would itself read with another mask.
+
+        One that was trained causally sees all of it here, and an image none of its question where they are apart.
 
         The last place is left out: `generate` computes it again, where it sees the same.
         """
         cache = DynamicCache(config=self.lm.config)
-        self.lm(
-            inputs_embeds=self._embed(vectors, laid), attention_mask=laid.attention(), position_ids=laid.positions(),
-            past_key_values=cache, use_cache=True, logits_to_keep=1,
-        )  # fmt: skip
+        self.lm(**self._given(vectors, laid), past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache.crop(-1)
         if beams > 1:
             cache.batch_repeat_interleave(beams)

@@ -37,20 +37,26 @@ HALF = (0.5, 0.5, 0.5)
 
 
 def make_vlm(
-    base: str, encoder: str, features: FeaturesConfig, text_length: int = 32, scratch: bool = False
+    base: str,
+    encoder: str,
+    features: FeaturesConfig,
+    text_length: int = 32,
+    scratch: bool = False,
+    apart: bool = False,
 ) -> VisualLanguageModel:
     """A language model that is to learn to see.
 
     Args:
         base: PaliGemma or a causal language model, folder or hub id. encoder: what looks, as `load_eyes` takes it;
             empty for PaliGemma's own tower. scratch: random weights; of `base` only configuration and words are read.
+        text_length, apart: see `Layout`.
     Raises:
         InputError: a model cannot be loaded, or they do not go together.
     """
     folder = resolve(base)
     lm, tokenizer = load_language_model(folder, scratch)
     eyes = load_eyes(encoder) if encoder else _own_eyes(lm, folder, f"{base}'s own tower")
-    vlm = VisualLanguageModel(lm, tokenizer, ImageFeatures(eyes, features), text_length)
+    vlm = VisualLanguageModel(lm, tokenizer, ImageFeatures(eyes, features), text_length, apart)
     vlm.files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
     return vlm
 
@@ -126,6 +132,7 @@ def save_vlm(vlm: VisualLanguageModel, folder: Path, training: dict[str, Any] | 
             "preprocess": {key: getattr(vlm.features.eyes.preprocess, key) for key in ("size", "mean", "std")},
             "eyes_sha256": _digest(vlm.features),
             "text_length": vlm.layout.text_length,
+            "apart": vlm.layout.apart,
             "training": training or {},
         }
         (aside / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
@@ -176,7 +183,7 @@ def load_vlm(folder: str | Path) -> VisualLanguageModel:
         raise InputError(f"{folder / ABOUT}: of another version ({error}); train it again") from None
     eyes = _load_eyes(folder, where, lm, shown)
     vae = load_autoencoder(folder) if features.kind == "vae" else None
-    vlm = VisualLanguageModel(lm, tokenizer, ImageFeatures(eyes, features, vae), text_length)
+    vlm = VisualLanguageModel(lm, tokenizer, ImageFeatures(eyes, features, vae), text_length, about.get("apart", False))
     if _digest(vlm.features) != digest:
         raise InputError(f"{folder}: what looks in it is not what it was trained with (its SHA-256 differs)")
     if vlm.projectors:
