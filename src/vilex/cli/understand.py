@@ -52,13 +52,21 @@ def cache(config: Config, overrides: Overrides = None, quiet: Quiet = False, as_
 
 
 @app.command()
-def train(config: Config, overrides: Overrides = None, quiet: Quiet = False) -> None:
+def train(
+    config: Config,
+    overrides: Overrides = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(help="A setting, as run.epochs, that may differ from the one the run began with; repeatable."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
     """Train a language model to answer over frozen features, or go on training."""
     settings = _settings(config, overrides)
     with needs("understand"):
         from vilex.understand.transfer_loop import transfer
 
-    folder = transfer(settings, quiet)
+    folder = transfer(settings, quiet, accept or ())
     if not quiet and os.environ.get("RANK", "0") == "0":
         print(f"trained model -> {folder}")
 
