@@ -14,6 +14,7 @@ from vilex.lexicon import TOGETHER
 from vilex.plan.memory import bytes_of, measure, sampling_memory
 from vilex.t2i import attach_adapter
 from vilex.t2i.folder import DiffusersT2I
+from vilex.t2i.parts import frozen_bytes
 from vilex.train.config import TrainConfig
 from vilex.train.engine import PRECISION
 from vilex.train.objective import DenoisingObjective
@@ -38,7 +39,7 @@ def count_step(
     optimizer.step()
     held = [leaf for state in optimizer.state.values() for leaf in state.values() if isinstance(leaf, Tensor)]
     memory = {
-        "frozen weights": sum(bytes_of(module) for module in t2i.modules),
+        "frozen weights": frozen_bytes(t2i, config.model.quantize or None),
         "trained weights": bytes_of(encoder) // shards,
         "gradients": gradients // shards,
         "optimiser": sum(leaf.numel() * leaf.element_size() for leaf in held) // shards,

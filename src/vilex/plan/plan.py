@@ -94,6 +94,8 @@ def remedies(config: TrainConfig, processes: int) -> list[tuple[str, int]]:
     others = {name: replace(config, run=changed) for name, changed in variants.items() if changed != run}
     if config.model.frozen_dtype == "float32":
         others["model.frozen_dtype=bfloat16"] = replace(config, model=replace(config.model, frozen_dtype="bfloat16"))
+    if not config.model.quantize:
+        others["model.quantize=int8"] = replace(config, model=replace(config.model, quantize="int8"))
     now = make_plan(config, processes).peak
     saved = {name: now - make_plan(other, processes).peak for name, other in others.items()}
     return sorted(((name, value) for name, value in saved.items() if value > 0), key=lambda item: -item[1])

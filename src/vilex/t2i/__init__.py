@@ -1,5 +1,6 @@
 """Frozen text-to-image models, a file a family, behind one small protocol."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -16,9 +17,11 @@ from vilex.t2i.flux import Flux
 from vilex.t2i.flux_2_klein import Flux2Klein
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.ip_adapter import IPAdapterT2I
+from vilex.t2i.lora import add_loras
 from vilex.t2i.pixart_sigma import PixArtSigma
 from vilex.t2i.pixel_diffusion import PixelDiffusion
 from vilex.t2i.qwen_image import QwenImage
+from vilex.t2i.single_file import check_single_file, holds_pipeline
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.t2i.stable_diffusion_3 import StableDiffusion3
 from vilex.t2i.stable_diffusion_xl import StableDiffusionXL
@@ -41,15 +44,30 @@ FAMILIES: tuple[type[DiffusersT2I], ...] = (
 )
 
 
-def load_t2i(name: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersT2I:
+def load_t2i(
+    name: str | Path,
+    dtype: torch.dtype = torch.float32,
+    quantize: str | None = None,
+    checkpoint: str | Path | None = None,
+    loras: Sequence[tuple[str | Path, float]] = (),
+) -> DiffusersT2I:
     """Load a frozen text-to-image model from a folder or hub id.
 
+    Args:
+        quantize: `int8` or `nf4`, for matrices of so many bits; see `vilex.t2i.quantization`.
+        checkpoint: weights in one file, over the configurations of `name`; see `vilex.t2i.single_file`.
+        loras: files with the weight of each; see `vilex.t2i.lora`.
     Raises:
         InputError: nothing is there, it is damaged, or of a family not supported.
     """
-    folder = resolve_base(name)
+    file = None if checkpoint is None else Path(checkpoint)
+    if file:
+        check_single_file(file)
+    folder = resolve_base(name, weights=not (file and holds_pipeline(file)))
     with quiet_loading():
-        return family_of(folder).from_pretrained(folder, dtype)
+        t2i = family_of(folder).from_pretrained(folder, dtype, quantize, file)
+    add_loras(t2i, loras)
+    return t2i
 
 
 def shape_of(name: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersT2I:

@@ -20,7 +20,9 @@ from vilex.t2i.base import FrozenT2I
 from vilex.t2i.codec import LatentCodec, ScaledLatents
 from vilex.t2i.offload import device_of, offload
 from vilex.t2i.parts import SCHEDULER, Kinds, check_parts, load_parts, shape_parts
+from vilex.t2i.quantization import check_quantization
 from vilex.t2i.schedule import is_flow, set_steps, shift_level
+from vilex.t2i.single_file import load_single_file
 from vilex.t2i.text import TextEncoder
 
 
@@ -76,15 +78,30 @@ class DiffusersT2I(FrozenT2I):
         """Make `encoders`, `latent_shape` and `image_size` of the parts and of `tokenizers`, by their names."""
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> Self:
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        dtype: torch.dtype = torch.float32,
+        quantize: str | None = None,
+        checkpoint: Path | None = None,
+    ) -> Self:
         """Load a local pipeline folder; safetensors only.
 
+        Args:
+            quantize: how matrices are kept, if not in `dtype`; see `vilex.t2i.quantization`.
+            checkpoint: weights in one file, in place of those of the folder; see `vilex.t2i.single_file`.
         Raises:
             InputError: the folder is another family's, or a file is missing or damaged (it is named).
         """
+        check_quantization(quantize)
         folder = Path(folder)
         classes, scheduler_config = cls.check(folder), read_json(folder / SCHEDULER / "scheduler_config.json")
-        parts, index = load_parts(folder, classes, dtype), read_json(folder / "model_index.json")
+        index = read_json(folder / "model_index.json")
+        if checkpoint:
+            kind = str(index.get("_class_name"))
+            parts = load_single_file(folder, classes, kind, cls.denoiser, checkpoint, dtype, quantize)
+        else:
+            parts = load_parts(folder, classes, dtype, quantize)
         with as_configured(folder):
             return cls(parts, scheduler_config, index)
 

@@ -12,8 +12,11 @@ from torch import nn
 from vilex.errors import InputError
 from vilex.extras import needs
 from vilex.hub.folder import as_configured, check_safetensors, check_whole, read_json, refuse_kernels
+from vilex.t2i.base import FrozenT2I
+from vilex.t2i.quantization import quantization_of, stored_bytes
 
 SCHEDULER = "scheduler"
+AUTO_ENCODER = "vae"
 Kinds = Mapping[str, tuple[str | None, ...]]
 
 
@@ -48,16 +51,23 @@ def with_weights(classes: Mapping[str, type]) -> list[str]:
     return [name for name, kind in classes.items() if issubclass(kind, nn.Module)]
 
 
-def load_parts(folder: Path, classes: Mapping[str, type], dtype: torch.dtype) -> dict[str, Any]:
+def load_parts(
+    folder: Path, classes: Mapping[str, type], dtype: torch.dtype, quantize: str | None = None
+) -> dict[str, Any]:
     """Every part, loaded; safetensors only.
 
+    Args:
+        quantize: how the matrices of all parts but the auto-encoder are kept; see `vilex.t2i.quantization`.
     Raises:
         InputError: a file is missing or damaged (it is named).
     """
     for name in with_weights(classes):
         check_safetensors(folder / name)
     with as_configured(folder):
-        components = {name: _load(folder / name, kind, dtype) for name, kind in classes.items()}
+        components = {
+            name: _load(folder / name, kind, dtype, quantize if name != AUTO_ENCODER else None)
+            for name, kind in classes.items()
+        }
         _check_words(folder, components)
     return components
 
@@ -72,10 +82,16 @@ def shape_parts(folder: Path, classes: Mapping[str, type], dtype: torch.dtype) -
         return {name: _shape(folder / name, kind, dtype) for name, kind in classes.items()}
 
 
-def _load(folder: Path, kind: Any, dtype: torch.dtype) -> Any:
+def frozen_bytes(t2i: FrozenT2I, quantize: str | None = None) -> int:
+    """What all parts take that have weights, quantised as `load_parts` would."""
+    return sum(stored_bytes(getattr(t2i, name), quantize if name != AUTO_ENCODER else None) for name in t2i.names)
+
+
+def _load(folder: Path, kind: Any, dtype: torch.dtype, quantize: str | None) -> Any:
     if not issubclass(kind, nn.Module):
         return _load_words(folder, kind)
-    module, about = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    how = {"quantization_config": quantization_of(kind, quantize, dtype)} if quantize else {}
+    module, about = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **how)
     check_whole(folder, module, about)
     return module
 

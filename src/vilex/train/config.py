@@ -35,6 +35,8 @@ class ModelConfig:
     # of the pooler's blocks; 0 would be too wide where text encoders are several
     pooler_width: Annotated[int, Range(0, 65536, "0 is as wide as tokens")] = DefaultInt(0)
     frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # precision of the frozen model
+    # how the frozen denoiser's and text encoders' matrices are kept: as they are, or in 8 bits, or (on CUDA cards) in 4
+    quantize: Literal["", "int8", "nf4"] = ""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ class Training:
         self.engine = engine or Engine(config.run)
         torch.manual_seed(config.run.seed)
         base = resolve_base(config.model.base)
-        self.t2i = load_t2i(base, getattr(torch, config.model.frozen_dtype)).to(self.engine.device)
+        self.t2i = load_t2i(base, getattr(torch, config.model.frozen_dtype), config.model.quantize or None)
+        self.t2i.to(self.engine.device)
         suit_attention(self.t2i, self.engine.device.type)
         self.bare = new_encoder(config, self.t2i, base)
         looks = config.run.sample_every and self.engine.main
