@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vilex.cli.options import Device, Json, Overwrite, Quiet, print_summary, progress_bar, refuse
+from vilex.cli.options import Device, Json, Quiet, print_summary, progress_bar, refuse
 from vilex.cli.understand_convert import convert
+from vilex.cli.understand_eval import Beams, NewTokens, Vlm, evaluate, load_model
 from vilex.cli.understand_masks import masks
 from vilex.errors import InputError
 from vilex.extras import needs
@@ -18,12 +19,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="The eyes in a vision-language model.")
 for command in (convert, masks):
     app.command()(command)
+app.command("eval")(evaluate)
 
 Config = Annotated[Path, typer.Argument(help="TOML file.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value")]
-Vlm = Annotated[Path, typer.Argument(help="A trained model's folder, RUN/vlm.")]
-Beams = Annotated[int, typer.Option(min=1, max=64, help="Of a beam search; 1 is greedy.")]
-NewTokens = Annotated[int, typer.Option(min=1, max=8192, help="Longest answer.")]
 
 
 @app.command()
@@ -71,61 +70,6 @@ def train(
         print(f"trained model -> {folder}")
 
 
-@app.command("eval")
-def evaluate(
-    vlm: Vlm,
-    data: Annotated[Path, typer.Argument(help="JSON lines: image, prefix, suffix or references, id.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="File for the answers, JSON lines.")] = Path("answers.jsonl"),
-    task: Annotated[
-        str | None, typer.Option(help="Score as this task, cococap or vqav2 say; else only matches.")
-    ] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder that images are relative to, if not the file's.")] = None,
-    beams: Beams = 1,
-    max_new_tokens: NewTokens = 32,
-    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Questions answered at once.")] = 16,
-    limit: Annotated[int, typer.Option(min=0, help="Only the first so many; 0 takes all.")] = 0,
-    overwrite: Overwrite = False,
-    device: Device = "cpu",
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Answer a file of examples, and keep the answers beside what is true."""
-    from vilex.cli.manifest import check_file
-    from vilex.understand.answers import answer_all, share_of_matches, write_answers
-    from vilex.understand.config import DecodeConfig
-    from vilex.understand.examples import read_examples
-    from vilex.understand.metrics.score import score
-    from vilex.understand.samples import Gallery
-    from vilex.understand.tasks.registry import find_task
-
-    scored_as = find_task(task) if task else None
-    check_file(out, overwrite)
-    examples = read_examples(data, root)
-    examples = examples[:limit] if limit else examples
-    model = _load(vlm, device)
-    refused: list[str] = []
-    with progress_bar("answers", quiet) as move:
-        answers = answer_all(
-            model,
-            examples,
-            Gallery(model.features.views),
-            DecodeConfig(beams, max_new_tokens),
-            batch_size,
-            refused,
-            move,
-        )
-    write_answers(out, answers)
-    match, scores = share_of_matches(answers), dict[str, float]()
-    if scored_as and answers:
-        said = {one.id: one.answer for one in answers}
-        scores = score(scored_as, said, [one for one in examples if one.id in said])
-    summary = {"answers": len(answers), "match": match, "scores": scores, "file": str(out), "refused": refused}
-    lines = [f"{name}: {value:.4g}" for name, value in scores.items()]
-    lines.append(f"{len(answers)} answers, {100 * match:.1f}% match a truth -> {out}")
-    print_summary(summary, "\n".join(lines), quiet, as_json)
-    refuse(refused)
-
-
 @app.command()
 def sweep(
     config: Annotated[Path, typer.Argument(help="TOML file of the sweep.")],
@@ -161,7 +105,7 @@ def ask(
 
     prefix = checks.text(question, "question")
     picture = load_image(image)
-    (said,) = _load(vlm, device).answer([picture], [prefix], max_new_tokens, beams)
+    (said,) = load_model(vlm, device).answer([picture], [prefix], max_new_tokens, beams)
     print_summary({"image": str(image), "prefix": prefix, "answer": said}, said, quiet, as_json)
 
 
@@ -182,13 +126,3 @@ def _device(name: str) -> Any:
     if name == "auto":
         return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     return check_device(name, "run.device")
-
-
-def _load(folder: Path, device: str) -> Any:
-    from vilex.device import check_device
-    from vilex.understand.vlm_folder import load_vlm
-
-    where = check_device(device, "--device")
-    model = load_vlm(folder).to(where)
-    model.features.to(where)
-    return model

@@ -22,7 +22,7 @@ from vilex.understand.metrics.short_answers import exact_match, vqa_accuracy, vq
 from vilex.understand.tasks.refer import unpack_mask
 from vilex.understand.tasks.task import Task
 
-_PEOPLE = {"vqa_accuracy": vqa_accuracy, "vqa_lmms": vqa_lmms, "vqa_evalai": vqa_evalai, "vqa_any3": vqa_any3}
+PEOPLE = {"vqa_accuracy": vqa_accuracy, "vqa_lmms": vqa_lmms, "vqa_evalai": vqa_evalai, "vqa_any3": vqa_any3}
 
 
 class Scored(Protocol):
@@ -61,6 +61,19 @@ def score(
         truths = [_truths(example) for example in examples]
         found = _TEXTS[task.metric](answers, truths, examples)
     return {**found, "count": float(len(examples))}
+
+
+def check_scorable(task: Task, examples: Sequence[Scored], codec: MaskCodec | None = None) -> None:
+    """Raise InputError where an answer could not be scored, whatever it says: found before the work."""
+    if task.metric == "segmentation":
+        check_words(examples, codec or load_codec())
+        for example in examples:
+            unpack_mask(example.fields, f"example {example.id}")
+        return
+    truths = [_truths(example) for example in examples]
+    if task.metric == "vqa":
+        for metric in PEOPLE.values():
+            _each(metric, [""] * len(truths), truths, examples)
 
 
 def _in_order(predictions: Mapping[str, str], examples: Sequence[Scored]) -> list[str]:
@@ -103,7 +116,7 @@ def _captions(answers: list[str], truths: list[tuple[str, ...]], examples: Seque
 def _people(answers: list[str], truths: list[tuple[str, ...]], examples: Sequence[Scored]) -> dict[str, float]:
     """Accuracy by all four definitions, the official one by type of answer too."""
     found = {}
-    for name, metric in _PEOPLE.items():
+    for name, metric in PEOPLE.items():
         each = _each(metric, answers, truths, examples)
         found[name] = 100 * float(np.mean(each))
         if name == "vqa_accuracy":
