@@ -1,5 +1,6 @@
 """VisualLexicon: images to words and back. The face of the library."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from vilex.drawing import Drawing
 from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
 from vilex.errors import InputError
 from vilex.guidance import Guidance
-from vilex.hub.folder import check_fingerprint, is_inside, resolve_base, weights_hash
+from vilex.hub.folder import check_fingerprint, file_hash, is_inside, resolve_base, weights_hash
 from vilex.img2img import start_from
 from vilex.pictures.inputs import FORMS, PictureLike, each_picture, one_or_several, open_picture
 from vilex.prompt import Prompt, parse, set_budgets
@@ -58,6 +59,10 @@ class VisualLexicon:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         offload: str | None = None,
+        *,
+        quantize: str | None = None,
+        loras: Sequence[str | Path | tuple[str | Path, float]] = (),
+        checkpoint: str | Path | None = None,
     ) -> "VisualLexicon":
         """Load an encoder and its base model.
 
@@ -67,6 +72,9 @@ class VisualLexicon:
             dtype: of the frozen model and the encoder.
             offload: for a frozen model larger than the device, what comes to it when it is called: a whole `model`
                 at a time (text encoder, denoiser, auto-encoder), or `sequential`, layer by layer.
+            quantize: how the frozen model's matrices are kept: `int8`, or `nf4`; see `vilex.t2i.quantization`.
+            loras: LoRAs of the frozen model, files or (file, weight); see `vilex.t2i.lora`.
+            checkpoint: the frozen model's weights in one file; see `vilex.t2i.single_file`.
         Raises:
             InputError: something is missing, damaged or does not fit; the line names it.
         """
@@ -78,12 +86,30 @@ class VisualLexicon:
         base = encoder.config.base_model if t2i is None else t2i
         if not isinstance(base, str | Path) or (t2i is None and not base):
             raise InputError(f"{folder}: config.json names no base_model; give the frozen model by t2i")
-        base_folder = folder / base if t2i is None and is_inside(folder, base) else resolve_base(base)
-        base_sha256 = check_fingerprint(base_folder, encoder.config.base_sha256)
-        frozen = load_t2i(base_folder, dtype)
+        place = folder / base if t2i is None and is_inside(folder, base) else base
+        weighed = [one if isinstance(one, tuple) else (one, 1.0) for one in loras]
+        if checkpoint is None:
+            place = resolve_base(place)
+            base_sha256 = check_fingerprint(place, encoder.config.base_sha256)
+        frozen = load_t2i(place, dtype, quantize, checkpoint, weighed)
+        if checkpoint is not None:
+            base_sha256 = {Path(checkpoint).name: file_hash(checkpoint)}
+            line = f"checkpoint {checkpoint}: whether the encoder was trained on these weights is not known"
+            warnings.warn(line, stacklevel=2)
         lexicon = cls(encoder.to(device, dtype), frozen.offload(device, offload) if offload else frozen.to(device))
         lexicon.encoder_sha256, lexicon.base_sha256 = weights_hash(folder), base_sha256
         return lexicon
+
+    def to(self, device: str | torch.device) -> "VisualLexicon":
+        """Move encoder and frozen model.
+
+        Raises:
+            InputError: there is no such device, or the frozen model is offloaded.
+        """
+        target = check_device(str(device), "device")
+        self.t2i.to(target)
+        self.encoder.to(target)
+        return self
 
     @property
     def num_tokens(self) -> int:

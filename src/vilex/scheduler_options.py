@@ -48,7 +48,7 @@ def name_and_options(given: Scheduler, config: Mapping[str, Any]) -> tuple[str, 
 
 
 def _of_scheduler(given: SchedulerMixin, config: Mapping[str, Any]) -> dict[str, Any]:
-    known = inspect.signature(type(given).__init__).parameters
+    known = inspect.signature(type(given)).parameters
     own: Mapping[str, Any] = given.config
     if not is_flow(config):
         wanted = {"prediction_type": config.get("prediction_type", "epsilon"), **level_settings(config)}
@@ -68,7 +68,7 @@ def check_options(name: str, kind: type, options: Mapping[str, Any], config: Map
     Args:
         kind: the sampler's class. config: the frozen model's scheduler configuration.
     """
-    parameters = inspect.signature(kind.__init__).parameters
+    parameters = inspect.signature(kind).parameters
     possible = sorted(key for key in parameters if key in OPTIONS)
     if is_flow(config) and not config.get("use_dynamic_shifting"):
         possible += [SHIFT] * (SHIFT in parameters or "flow_shift" in parameters)

@@ -1,6 +1,7 @@
 """The command line: parses, calls the library, prints."""
 
 import io
+import logging
 import sys
 import warnings
 from typing import Annotated, cast
@@ -20,6 +21,11 @@ from vilex.cli.train import train
 from vilex.cli.understand import app as understand_app
 from vilex.errors import InputError, printable
 
+CHATTY = (
+    "torchao",
+    "bitsandbytes",
+    "torch.utils._pytree",
+)  # of what is not there and what is old, when diffusers finds torchao
 INTERRUPTED = 130  # exit status, as of a shell's command that Ctrl-C ended
 UsageError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])  # of the click that typer brings
 
@@ -54,6 +60,8 @@ def common(
 
 def main() -> None:
     """Entry point: a user's error is one line and exit status 2."""
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.showwarning = lambda message, *_: errors.print(f"warning: {printable(message)}", markup=False)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vilex.cli.options import Base, Device, Dtype, Model, Offload, Quiet, errors, load_lexicon, models_of
+from vilex.cli.models import Checkpoint, Lora, Models, Quantize
+from vilex.cli.options import Base, Device, Dtype, Model, Offload, Quiet, errors
 from vilex.errors import InputError
 
 PASSWORD = "VILEX_APP_PASSWORD"
@@ -33,6 +34,9 @@ def app(
     device: Device = "cpu",
     dtype: Dtype = "float32",
     offload: Offload = None,
+    quantize: Quantize = None,
+    lora: Lora = None,
+    checkpoint: Checkpoint = None,
     quiet: Quiet = False,
 ) -> None:
     """A page to try it in: re-create, compose, mix, explore."""
@@ -47,8 +51,9 @@ def app(
     if auth is not None and not auth.strip():
         raise InputError("--auth: expected a user's name")
     login = None if auth is None else (auth.strip(), _password())
-    lexicon = load_lexicon(model, t2i, device, quiet, dtype, offload)
-    about = _without_paths(models_of(lexicon, model, t2i, device, dtype, offload))
+    models = Models(model, t2i, device, dtype, offload, quantize, lora, checkpoint)
+    lexicon = models.load(quiet)
+    about = _without_paths(models.about(lexicon))
     studio = Studio(lexicon, about, Limits(waiting=queue, keep=60 * keep))
     with served(studio, host, port or None, login, share) as address, suppress(KeyboardInterrupt):
         if share and login is None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vilex.checks import WEIGHTS
+from vilex.cli.models import Checkpoint, Lora, Models, Quantize
 from vilex.cli.options import (
     Base,
     Cfg,
@@ -24,8 +25,6 @@ from vilex.cli.options import (
     Steps,
     Upscale,
     check_counts,
-    load_lexicon,
-    models_of,
     parse_numbers,
     parse_pairs,
     parse_weights,
@@ -75,6 +74,9 @@ def generate(
     device: Device = "cpu",
     dtype: Dtype = "float32",
     offload: Offload = None,
+    quantize: Quantize = None,
+    lora: Lora = None,
+    checkpoint: Checkpoint = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -85,15 +87,16 @@ def generate(
     from vilex.tokens import split_token_source
 
     check_folder(out)
+    models = Models(model, t2i, device, dtype, offload, quantize, lora, checkpoint)
     if start is None and (mask or strength is not None):
         raise InputError(f"{'--mask' if mask else '--strength'}: of a picture to begin from; name it with --start")
     sources = parse_pairs(image, "--image")
     files = {name: (split_token_source(value) or [Path(value)])[0] for name, value in sources.items()}
     weights = parse_weights(weight)
     guidance = Guidance(cfg, tfg, interval)
-    lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
+    lexicon = models.load(quiet or as_json)
     settings = {
-        **models_of(lexicon, model, t2i, device, dtype, offload), "prompt": prompt,
+        **models.about(lexicon), "prompt": prompt,
         "images": sources, "image_sha256": hashes_of(files), "weights": weights,
         "tokens": tokens, "cfg": cfg, "tfg": tfg, "interval": list(interval), "negative": negative, "steps": steps,
         "scheduler": scheduler, "seed": seed, "start": start and str(start), "strength": strength,
@@ -136,6 +139,9 @@ def reconstruct(
     device: Device = "cpu",
     dtype: Dtype = "float32",
     offload: Offload = None,
+    quantize: Quantize = None,
+    lora: Lora = None,
+    checkpoint: Checkpoint = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -147,16 +153,17 @@ def reconstruct(
     from vilex.tokens import split_token_source
 
     check_folder(out)
+    models = Models(model, t2i, device, dtype, offload, quantize, lora, checkpoint)
     asked = parse_numbers(tokens, "--tokens") if tokens is not None else None
     pictures, bad = load_each([path for path in images if not split_token_source(path)], LARGEST_SHOWN)
     if not pictures and len(bad) == len(images):
         refuse(bad)
-    lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
+    lexicon = models.load(quiet or as_json)
     originals, unread = read_originals(lexicon, images, pictures)
     bad += unread
     counts = [_counts(asked, len(original.tokens)) for original in originals]
     settings = {
-        **models_of(lexicon, model, t2i, device, dtype, offload), "cfg": cfg, "steps": steps, "scheduler": scheduler,
+        **models.about(lexicon), "cfg": cfg, "steps": steps, "scheduler": scheduler,
         "seed": seed, "size": size, "upscale": upscale,
     }  # fmt: skip
     upscaler = _upscaler(upscale, device, dtype)

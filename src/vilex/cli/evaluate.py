@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from vilex.cli.manifest import check_file, check_folder
+from vilex.cli.models import Checkpoint, Lora, Models, Quantize
 from vilex.cli.options import (
     Base,
     Cfg,
@@ -18,7 +19,6 @@ from vilex.cli.options import (
     Quiet,
     SchedulerName,
     Steps,
-    load_lexicon,
     parse_counts,
     parse_number,
     parse_numbers,
@@ -58,6 +58,9 @@ def reconstruction(
     device: Device = "cpu",
     dtype: Dtype = "float32",
     offload: Offload = None,
+    quantize: Quantize = None,
+    lora: Lora = None,
+    checkpoint: Checkpoint = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -69,7 +72,8 @@ def reconstruction(
         from vilex.eval.tables import to_markdown
 
     check_folder(out)
-    lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
+    models = Models(model, t2i, device, dtype, offload, quantize, lora, checkpoint)
+    lexicon = models.load(quiet or as_json)
     counts = parse_counts(tokens, lexicon.num_tokens)
     titles = ("caption",) if captions == 1 else tuple(f"caption {i + 1}" for i in range(captions))
     settings = Reconstruction(
@@ -110,6 +114,9 @@ def subject(
     device: Device = "cpu",
     dtype: Dtype = "float32",
     offload: Offload = None,
+    quantize: Quantize = None,
+    lora: Lora = None,
+    checkpoint: Checkpoint = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -121,11 +128,12 @@ def subject(
         from vilex.eval.subject import SubjectSettings, evaluate_subjects
         from vilex.eval.tables import to_markdown
 
-    if baselines and (offload or dtype != "float32"):
-        raise InputError("--baselines: they train in float32 on the device itself; leave --dtype and --offload out")
+    if baselines and (offload or quantize or dtype != "float32"):
+        raise InputError("--baselines: they train in float32 on the device; leave --dtype, --offload, --quantize out")
     check_folder(out)
     read_subjects(photos, read_prompts(prompts).classes)  # what is wrong with them is said before models load
-    lexicon = load_lexicon(model, t2i, device, quiet or as_json, dtype, offload)
+    models = Models(model, t2i, device, dtype, offload, quantize, lora, checkpoint)
+    lexicon = models.load(quiet or as_json)
     counts = parse_counts(tokens, lexicon.num_tokens)
     settings = SubjectSettings(
         photos, prompts, out, subjects, captions, counts,

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vilex.cli.options import Base, Json, load_lexicon, print_summary
+from vilex.cli.models import Models
+from vilex.cli.options import Base, Json, print_summary
 
 
 def info(
@@ -14,7 +15,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """What a model is: tower, pooler, base, sizes, training."""
-    lexicon = load_lexicon(model, t2i, "cpu", as_json)
+    lexicon = Models(model, t2i).load(quiet=as_json)
     version = getattr(lexicon.encoder.config, "version", None)
     facts = ({"version": version} if version else {}) | lexicon.facts()
     print_summary({"model": model, **facts}, "\n".join(_lines(facts)), False, as_json)

@@ -3,9 +3,9 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,9 +13,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vilex.checks import PICTURES, STEPS, WEIGHTS, number
 from vilex.errors import InputError
-
-if TYPE_CHECKING:
-    from vilex.lexicon import VisualLexicon
 
 MOST_SEED = 2**53
 SECONDS_A_LINE = 30  # of progress, where no terminal shows a bar
@@ -52,41 +49,6 @@ Upscale = Annotated[
     str | None, typer.Option(help="Model that makes pictures larger: SD x4, IF's second stage, or SD(XL) drawn over.")
 ]
 Cfg = Annotated[float, typer.Option(min=WEIGHTS[0], max=WEIGHTS[1], help="Classifier-free guidance weight; 1 is none.")]
-
-
-def load_lexicon(
-    model: str, t2i: str | None, device: str, quiet: bool, dtype: str = "float32", offload: str | None = None
-) -> "VisualLexicon":
-    """The models that `--model` and `--t2i` name, on `--device`.
-
-    Raises:
-        InputError: a value is none that is known, or a model cannot be loaded.
-    """
-    import torch
-
-    from vilex.device import check_device
-    from vilex.lexicon import VisualLexicon
-
-    if dtype not in DTYPES:
-        raise InputError(f"--dtype {dtype}: expected {', '.join(DTYPES)}")
-    check_device(device, "--device")
-    with nullcontext() if quiet or not errors.is_terminal else errors.status(f"loading {model}"):
-        return VisualLexicon.from_pretrained(model, t2i, device, getattr(torch, dtype), offload)
-
-
-def models_of(
-    lexicon: "VisualLexicon", model: str, t2i: str | None, device: str, dtype: str, offload: str | None
-) -> dict[str, Any]:
-    """What a command draws with, as its manifest and its pictures say it."""
-    return {
-        "model": model,
-        "encoder_sha256": lexicon.encoder_sha256,
-        "base": t2i or lexicon.encoder.config.base_model,
-        "base_sha256": lexicon.base_sha256,
-        "device": device,
-        "dtype": dtype,
-        "offload": offload,
-    }
 
 
 @contextmanager

@@ -62,6 +62,7 @@ class DiffusersT2I(FrozenT2I):
             setattr(self, name, components[name])
         self.scheduler_config, self.index = scheduler_config, index
         self.turn: AbstractContextManager[Any] = nullcontext()
+        self.offloaded = False
         for module in self.modules:
             module.requires_grad_(False).eval()
         self.network.to(memory_format=torch.channels_last)  # convolutions are faster so, on CPUs and GPUs alike
@@ -200,15 +201,19 @@ class DiffusersT2I(FrozenT2I):
         return {**modules, **self.tokenizers, SCHEDULER: scheduler}
 
     def to(self, device: str | torch.device) -> Self:
+        if self.offloaded:
+            raise InputError(f"device {device}: the frozen model is offloaded; load it again for another device")
         for module in self.modules:
             module.to(device)
         return self
 
     def offload(self, device: str | torch.device, way: str = "model") -> Self:
+        if way == "sequential" and any(getattr(module, "is_quantized", False) for module in self.modules):
+            raise InputError("offload 'sequential': quantised layers cannot wait one by one; use model")
         last = ("vae",) if "vae" in self.names else ()
         others = [name for name in self.names if name not in (self.denoiser, *last)]
         offload([getattr(self, name) for name in (*others, self.denoiser, *last)], device, way)
-        self.turn = RLock()
+        self.turn, self.offloaded = RLock(), True
         return self
 
     @property

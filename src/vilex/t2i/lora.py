@@ -48,7 +48,8 @@ def add_loras(t2i: DiffusersT2I, loras: Sequence[tuple[str | Path, float]]) -> N
     """
     if not loras:
         return
-    kind, parts = getattr(diffusers, t2i.index["_class_name"], None), t2i.components()
+    kind: Any = getattr(diffusers, t2i.index["_class_name"], None)
+    parts = t2i.components()
     if not hasattr(kind, "load_lora_weights"):
         raise InputError(f"lora: {t2i.pipelines[0]} takes none; merge it into the base model's weights")
     left_out = {name: None for name, named in t2i.index.items() if isinstance(named, list) and name not in parts}
