@@ -71,7 +71,7 @@ class VisualLanguageModel(nn.Module):
         nn.init.zeros_(made.bias)
         if self.own_patches:
             nn.init.zeros_(made.weight)
-        else:
+        elif not words.weight.is_meta:  # of which a plan has the shape alone
             with torch.no_grad():
                 some = torch.arange(min(1000, len(words.weight)), device=words.weight.device)
                 nn.init.normal_(made.weight, std=words(some).float().std().item() * width**-0.5)
