@@ -58,16 +58,25 @@ def train(
         list[str] | None,
         typer.Option(help="A setting, as run.epochs, that may differ from the one the run began with; repeatable."),
     ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what the run will take, and stop.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Of the plan: devices that share each step.")] = 1,
+    measure: Annotated[
+        int, typer.Option(min=0, help="Of the plan: steps to time here, on random weights; 0 asks the run's own log.")
+    ] = 0,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train a language model to answer over frozen features, or go on training."""
     settings = _settings(config, overrides)
+    if plan:
+        _plan(settings, processes, measure, quiet, as_json)
+        return
     with needs("understand"):
         from vilex.understand.transfer_loop import transfer
 
-    folder = transfer(settings, quiet, accept or ())
-    if not quiet and os.environ.get("RANK", "0") == "0":
-        print(f"trained model -> {folder}")
+    folder = transfer(settings, quiet or as_json, accept or ())
+    if os.environ.get("RANK", "0") == "0":
+        print_summary({"model": str(folder)}, f"trained model -> {folder}", quiet, as_json)
 
 
 @app.command()
@@ -126,3 +135,14 @@ def _device(name: str) -> Any:
     if name == "auto":
         return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     return check_device(name, "run.device")
+
+
+def _plan(settings: "TransferConfig", processes: int, measure: int, quiet: bool, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    with needs("understand"):
+        from vilex.understand.vlm_plan import describe_transfer, plan_transfer
+
+    made = plan_transfer(settings, processes, measure, str(_device(settings.run.device)) if measure else "cpu")
+    text = "\n".join(f"{title:>10}  {line}" for title, line in describe_transfer(made).items())
+    print_summary({**asdict(made), "peak": made.peak}, text, quiet, as_json)

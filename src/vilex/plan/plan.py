@@ -106,18 +106,16 @@ def describe(plan: Plan) -> dict[str, str]:
     whole = f"{plan.processes} process{'es' * (plan.processes > 1)} x {plan.micro_batch} images"
     if plan.accumulate > 1:
         whole += f" x {plan.accumulate} micro-batches"
-    memory = ", ".join(f"{name} {_gigabytes(value)}" for name, value in plan.memory.items())
+    memory = ", ".join(f"{name} {gigabytes(value)}" for name, value in plan.memory.items())
     lines = {
         "trains": ", ".join(f"{name} {value / 1e6:.1f} M" for name, value in plan.trained.items()),
         "frozen": ", ".join(f"{name} {value / 1e6:.1f} M" for name, value in plan.frozen.items()),
         "batch": f"{plan.batch_size} images = {whole}",
-        "memory": f"{_gigabytes(plan.peak)} GB a device: {memory}",
+        "memory": f"{gigabytes(plan.peak)} GB a device: {memory}",
         "arithmetic": f"{plan.flops / 1e12:.4g} TFLOP a step",
     }
     if plan.seconds is not None:
-        lines["time"] = (
-            f"{_duration(1000 * plan.seconds)} for 1000 steps, {_duration(plan.steps * plan.seconds)} in all"
-        )
+        lines["time"] = f"{duration(1000 * plan.seconds)} for 1000 steps, {duration(plan.steps * plan.seconds)} in all"
     images = plan.steps * plan.batch_size
     lines["in all"] = f"{plan.steps} steps, {images} images, {plan.tokens} image tokens"
     return lines
@@ -125,7 +123,7 @@ def describe(plan: Plan) -> dict[str, str]:
 
 def advise(config: TrainConfig, processes: int) -> str:
     """What to do when memory runs out: the three settings that would help most, with what they save."""
-    found = [f"{name} (about {_gigabytes(value)} GB less)" for name, value in remedies(config, processes)[:3]]
+    found = [f"{name} (about {gigabytes(value)} GB less)" for name, value in remedies(config, processes)[:3]]
     return "out of memory; what would help most: " + ", ".join(found or ["a smaller model"])
 
 
@@ -150,11 +148,13 @@ def _size(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _gigabytes(size: int) -> str:
+def gigabytes(size: int) -> str:
+    """Bytes in GB, three digits of them."""
     return f"{size / 2**30:.3g}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in the largest unit of which there are two."""
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"

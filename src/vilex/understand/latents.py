@@ -56,36 +56,52 @@ def load_vae(base: str | None, encoder: str = "") -> Any:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    folder = _base_folder(base, encoder)
+    folder = _folder_with_vae(base, encoder)
+    return load_autoencoder(folder)
+
+
+def vae_shape(base: str | None, encoder: str = "") -> Any:
+    """The same without weights, on the meta device; only its configuration is read."""
+    folder = _folder_with_vae(base, encoder, weights=False)
+    settings = read_json(folder / "vae" / "config.json")
+    with as_configured(folder / "vae"), torch.device("meta"):
+        return _autoencoder(settings.get("_class_name"), folder / "vae").from_config(settings)
+
+
+def _folder_with_vae(base: str | None, encoder: str, weights: bool = True) -> Path:
+    folder = _base_folder(base, encoder, weights)
     named = read_json(folder / "model_index.json").get("vae") if (folder / "model_index.json").is_file() else None
     kind = named[1] if isinstance(named, list) and len(named) == 2 else None
     if kind not in AUTOENCODERS:
         raise InputError(
             f"{folder}: has no auto-encoder of latents (vae is {kind}); name another model as features.vae"
         )
-    return load_autoencoder(folder)
+    return folder
 
 
 def load_autoencoder(folder: Path) -> Any:
     """The auto-encoder in `folder`/vae, by its own config.json; see `load_vae` for what raises."""
     folder = folder / "vae"
-    kind = read_json(folder / "config.json").get("_class_name")
-    if kind not in AUTOENCODERS:
-        raise InputError(f"{folder}: a {kind}; expected {' or '.join(AUTOENCODERS)}")
+    kind = _autoencoder(read_json(folder / "config.json").get("_class_name"), folder)
     check_safetensors(folder)
     with quiet_loading(), as_configured(folder):
-        vae, about = getattr(diffusers, kind).from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
+        vae, about = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
     check_whole(folder, vae, about)
     return vae
 
 
-def _base_folder(base: str | None, encoder: str) -> Path:
+def _autoencoder(kind: Any, folder: Path) -> Any:
+    """The class of an auto-encoder."""
+    if kind not in AUTOENCODERS:
+        raise InputError(f"{folder}: a {kind}; expected {' or '.join(AUTOENCODERS)}")
+    return getattr(diffusers, kind)
+
+
+def _base_folder(base: str | None, encoder: str, weights: bool) -> Path:
     if base:
-        return resolve_base(base)
-    folder = resolve(encoder)
+        return resolve_base(base, weights)
+    folder = resolve(encoder, weights)
     own = read_json(folder / "config.json").get("base_model")
     if not isinstance(own, str) or not own:
         raise InputError(f"{encoder}: names no text-to-image model; name one as features.vae")
-    return folder / own if is_inside(folder, own) else resolve_base(own)
+    return folder / own if is_inside(folder, own) else resolve_base(own, weights)

@@ -1,0 +1,150 @@
+"""What a step of a transfer costs: bytes and FLOPs on shapes alone, seconds on random weights of those shapes."""
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vilex.plan.memory import LiveBytes, bytes_of, measure
+from vilex.train.engine import PRECISION
+from vilex.understand.config import TransferConfig
+from vilex.understand.suffix_loss import token_losses
+from vilex.understand.transfer_learning import make_transfer_optimizer
+from vilex.understand.vlm import VisualLanguageModel
+
+
+def count_vlm_step(
+    config: TransferConfig,
+    vlm: VisualLanguageModel,
+    rows: int,
+    images: int,
+    tokens: int,
+    processes: int,
+    accumulates: bool = False,
+) -> tuple[dict[str, int], int]:
+    """Bytes a device needs, by what for, and FLOPs of one micro-batch.
+
+    Args:
+        vlm: a shape on the meta device. rows: a device takes at once. images: of each row. tokens: of its text.
+        accumulates: whether gradients of another micro-batch are there while one is computed; the first one's grow
+            while its activations shrink.
+    """
+    shards = processes if config.run.parallel == "fsdp" else 1
+    gradients = sum(p.numel() * p.element_size() for p in vlm.parameters() if p.requires_grad)
+    if accumulates:
+        _forward_backward(config, vlm, rows, images, tokens, "meta")
+    peak, flops = measure(lambda: _forward_backward(config, vlm, rows, images, tokens, "meta"))
+    held, updating = _optimiser(config, vlm)
+    looking = 0 if config.features.cache else sum(bytes_of(module) for module in vlm.features.modules)
+    activations = peak if accumulates else max(0, peak - gradients)
+    memory = {
+        "what looks": looking,
+        "frozen weights": (bytes_of(vlm) - gradients) // shards,
+        "trained weights": gradients // shards,
+        "gradients": gradients // shards,
+        "optimiser": held // shards,
+        "activations": activations,
+        "the optimiser's step": max(0, updating // shards - activations),
+    }
+    vlm.zero_grad()
+    return memory, flops
+
+
+def _optimiser(config: TransferConfig, vlm: VisualLanguageModel) -> tuple[int, int]:
+    """Bytes that the optimiser keeps, and those that its step takes for a moment, when there are no activations.
+
+    On accelerators torch updates all weights of a group at once, which takes as much again.
+    """
+    optimizer = make_transfer_optimizer(vlm, config)
+    for group in optimizer.param_groups:
+        group["foreach"] = config.run.device != "cpu"
+    optimizer.step()
+    with LiveBytes() as count:
+        optimizer.step()
+    held = [leaf for state in optimizer.state.values() for leaf in state.values() if isinstance(leaf, Tensor)]
+    return sum(leaf.numel() * leaf.element_size() for leaf in held), count.peak
+
+
+def _forward_backward(
+    config: TransferConfig, vlm: VisualLanguageModel, rows: int, images: int, tokens: int, device: str
+) -> None:
+    precision = PRECISION[config.run.mixed_precision]
+    parts = _see(config, vlm, rows * images, device)
+    with torch.autocast("cpu" if device == "meta" else device.split(":")[0], precision, enabled=precision is not None):
+        logits = _logits(vlm, parts, rows, tokens)
+        labels = torch.zeros(rows, tokens, dtype=torch.long, device=device)
+        loss = token_losses(logits, labels, config.objective.label_smoothing).mean()
+    loss.backward()
+
+
+def _see(config: TransferConfig, vlm: VisualLanguageModel, images: int, device: str) -> list[Tensor]:
+    """Features of pictures: looked at, or as a cache keeps them."""
+    features = vlm.features
+    if config.features.cache:
+        return [torch.zeros(images, part.count, part.width, device=device) for part in features.parts]
+    side = features.views.preprocess.size
+    return features(torch.zeros(images, features.views.count, 3, side, side, device=device))
+
+
+def _logits(vlm: VisualLanguageModel, parts: list[Tensor], rows: int, tokens: int) -> Tensor:
+    """What `VisualLanguageModel.logits` computes, of embeddings: where images go is nothing that a shape knows."""
+    vectors = vlm.project(parts)
+    lm: Any = vlm.lm
+    words = lm.get_input_embeddings()(torch.zeros(rows, tokens, dtype=torch.long, device=vectors.device))
+    row = torch.cat([vectors.reshape(rows, -1, vectors.shape[-1]).to(words.dtype), words], dim=1)
+    length = row.shape[1]
+    sees = torch.ones(rows, 1, length, length, dtype=torch.bool, device=row.device)
+    places = torch.arange(length, device=row.device).expand(rows, -1)
+    hidden = lm.get_decoder()(
+        inputs_embeds=row, attention_mask=sees, position_ids=places, use_cache=False
+    ).last_hidden_state
+    return lm.get_output_embeddings()(hidden[:, -tokens:])
+
+
+def time_vlm_step(
+    config: TransferConfig,
+    vlm: VisualLanguageModel,
+    rows: int,
+    images: int,
+    tokens: int,
+    accumulate: int,
+    steps: int,
+    device: str,
+) -> float:
+    """Seconds of one step: its micro-batches and the optimiser's own, each the best of `steps`.
+
+    The shape gets memory on `device` and random values.
+    """
+    for module in (vlm, *([] if config.features.cache else vlm.features.modules)):
+        _fill(module, device)
+    optimizer = make_transfer_optimizer(vlm, config)
+    parts, updates = [math.inf], [math.inf]
+    for step in range(steps + 1):
+        start = _now(device)
+        _forward_backward(config, vlm, rows, images, tokens, device)
+        middle = _now(device)
+        optimizer.step()
+        if step:  # the first one warms up
+            parts.append(middle - start)
+            updates.append(_now(device) - middle)
+        optimizer.zero_grad(set_to_none=True)
+    return min(parts) * accumulate + min(updates)
+
+
+def _fill(module: nn.Module, device: str) -> None:
+    """Give a meta module memory and small random values."""
+    module.to_empty(device=device)
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                tensor.normal_(std=0.02)
+            else:
+                tensor.zero_()
+
+
+def _now(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
