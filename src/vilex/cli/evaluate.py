@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vilex.cli.eyesight import eyes
 from vilex.cli.manifest import check_file, check_folder
 from vilex.cli.models import Checkpoint, Lora, Models, Quantize
 from vilex.cli.options import (
@@ -30,6 +31,7 @@ from vilex.errors import InputError, said_as
 from vilex.extras import needs
 
 app = typer.Typer(no_args_is_help=True, help="Measure, with pictures and tables.")
+app.command()(eyes)
 
 Data = Annotated[str, typer.Argument(help="Pictures: folder, tables, tar shards or hf:NAME.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures and results.")]
