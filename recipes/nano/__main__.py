@@ -23,6 +23,8 @@ from recipes.nano.presets import Preset
 from recipes.nano.report import write_report
 from recipes.nano.t2i import train_t2i
 from recipes.nano.tower import train_tower
+from recipes.nano.understanding.contest import write_tables
+from recipes.nano.understanding.towers import make_towers
 from recipes.nano.vilex import train_vilex
 from vilex.errors import InputError
 from vilex.train.toml import load_toml
@@ -37,7 +39,11 @@ STAGES = {
     "export": lambda preset, arguments: export(preset, arguments.out),
     "baselines": lambda preset, arguments: train_baselines(preset, arguments.out),
     "report": lambda preset, arguments: write_report(preset, arguments.data, arguments.out),
+    "towers": lambda preset, arguments: make_towers(preset, arguments.out),
+    "understanding": lambda preset, arguments: write_tables(preset, arguments.data, arguments.out),
 }
+ON_REQUEST = ("towers", "understanding")  # as long again as all the others together
+
 
 # What a stage leaves when it is through, of those that would begin anew.
 RESULTS = {
@@ -51,14 +57,16 @@ RESULTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", default=list(STAGES), help=f"any of {', '.join(STAGES)}; all by default")
+    usual = [name for name in STAGES if name not in ON_REQUEST]
+    stages_help = f"any of {', '.join(STAGES)}; all but {', '.join(ON_REQUEST)} by default"
+    parser.add_argument("stages", nargs="*", default=usual, help=stages_help)
     parser.add_argument("--preset", default="cpu", help="cpu, gpu, smoke, or the path of a TOML file")
     parser.add_argument("--data", type=Path, required=True, help="folder of the Parquet tables")
     parser.add_argument("--out", type=Path, required=True, help="folder for tables, logs and weights")
     parser.add_argument("--skip-finished", action="store_true", help="leave out stages whose result is there")
     arguments = parser.parse_intermixed_args()
     overrides = [word for word in arguments.stages if "=" in word]
-    stages = [word for word in arguments.stages if "=" not in word] or list(STAGES)
+    stages = [word for word in arguments.stages if "=" not in word] or usual
     path = Path(arguments.preset)
     if not path.suffix:
         path = Path(__file__).parent / f"{path}.toml"

@@ -107,6 +107,33 @@ class ReportPreset:
 
 
 @dataclass(frozen=True)
+class TowersPreset:
+    control_images: int = 0  # of the control; 0: as many as head start and ViLex showed
+    labelled_images: int = 250_000  # of the tower that learns from names
+    vilex_steps: int = 3_000  # of each short ViLex run: a quarter of the main one
+
+
+@dataclass(frozen=True)
+class UnderstandingPreset:
+    scenes: int = 12_000  # of training; validation and test are of held-out drawings
+    clips: int = 2_000
+    tested_scenes: int = 1_000  # of validation, and of test
+    tested_clips: int = 300
+    width: int = 192  # of the language model: two million parameters
+    layers: int = 4
+    heads: int = 4
+    hidden: int = 512  # of its MLP, gated
+    least: int = 2  # times that a word must occur to be one
+    epochs: float = 6.0  # over pictures, each with all its questions
+    batch: int = 32  # pictures
+    rates: tuple[float, ...] = (7e-4, 1.4e-3)  # tried for every row alike, by the first seed
+    seeds: int = 3
+    tables: tuple[str, ...] = ("3", "4", "5", "A1", "A2", "A3")  # in this order
+    redrawn: int = 64  # pictures of the reconstruction distance; 0 leaves it out
+    resamples: int = 2_000  # of each interval
+
+
+@dataclass(frozen=True)
 class Preset:
     version: str = "2"  # of the model that this recipe makes; tables and `vilex info` name it
     device: str = "cpu"
@@ -126,3 +153,5 @@ class Preset:
     baselines: BaselinesPreset = field(default_factory=BaselinesPreset)
     judge: JudgePreset = field(default_factory=JudgePreset)
     report: ReportPreset = field(default_factory=ReportPreset)
+    towers: TowersPreset = field(default_factory=TowersPreset)
+    understanding: UnderstandingPreset = field(default_factory=UnderstandingPreset)

@@ -17,22 +17,40 @@ from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset, TowerPreset
+from recipes.nano.scenes import SIZE
 from recipes.nano.teacher import POOLED, WIDTH, cached_features
 
 
 def train_tower(preset: Preset, out: Path) -> None:
     """Train on the scenes and photographs; save a SiglipVisionModel to `out`/tower."""
-    settings = preset.tower
     tables = [path for path in (out / "scenes.parquet", out / "photos.parquet") if path.is_file()]
+    tower = distil("tower", new_student(preset), preset.tower, preset, out, tables)
+    tower.save_pretrained(out / "tower", safe_serialization=True)
+
+
+def new_student(preset: Preset) -> nn.ModuleList:
+    """A tower, and its two heads that say what the teacher sees."""
+    settings = preset.tower
+    torch.manual_seed(preset.seed)
+    tower = new_tower(settings, size=SIZE)
+    return nn.ModuleList([tower, nn.ModuleList([nn.Linear(settings.width, WIDTH), nn.Linear(settings.width, POOLED)])])
+
+
+def distil(
+    name: str, student: nn.ModuleList, settings: TowerPreset, preset: Preset, out: Path, tables: list[Path]
+) -> SiglipVisionModel:
+    """Train a tower, or train it on, to see what the teacher sees; returns it with its averaged weights.
+
+    Args:
+        name: of the stage. student: as `new_student` makes it. tables: of pictures.
+    """
     pixels = np.concatenate([read_pixels(table) for table in tables])
     maps, pooled = (
         torch.cat([cached_features(table, out, pooled=which) for table in tables]) for which in (False, True)
     )
     scale = pooled[:: max(1, len(pooled) // 4096)].float().std(0).mean()
-    torch.manual_seed(preset.seed)
-    tower = new_tower(settings, size=pixels.shape[1])
-    heads = nn.ModuleList([nn.Linear(settings.width, WIDTH), nn.Linear(settings.width, POOLED)])
-    trainer = Trainer("tower", nn.ModuleList([tower, heads]).to(preset.device), settings, preset, out, seed=preset.seed)
+    tower, heads = student
+    trainer = Trainer(name, student.to(preset.device), settings, preset, out, seed=preset.seed)
     for step in trainer:
         index = step.rows(len(pixels))
         with trainer.autocast():
@@ -47,7 +65,7 @@ def train_tower(preset: Preset, out: Path) -> None:
         what = F.mse_loss(whole, pooled[index].float().to(preset.device) / scale)
         trainer.update(where + what, where=where, what=what)
     trainer.use_average()
-    tower.save_pretrained(out / "tower", safe_serialization=True)
+    return tower
 
 
 def new_tower(settings: TowerPreset, size: int) -> SiglipVisionModel:

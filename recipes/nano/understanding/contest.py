@@ -1,0 +1,145 @@
+"""Stage `understanding`: every row of the tables trained and tested alike, then the page.
+
+    OUT/understanding/sets-XXXXXXXX/         files of examples (`sets.py`)
+    OUT/understanding/features/              features, each computed once, whoever asks
+    OUT/understanding/contest-XXXXXXXX/      one setting of all: language/, run.toml, runs/, results.json, results.md
+
+A row is a sweep of `vilex understand sweep`: the same rates for every row tried by the first seed, the best on
+validation run by the others, all of them tested. Stopped at any moment, the same command goes on; after every row the
+page is written anew, and says of the others that they have not been run yet.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from recipes.nano.frozen import frozen_model
+from recipes.nano.presets import Preset, UnderstandingPreset
+from recipes.nano.tables.ablations import write_toml
+from recipes.nano.understanding.contest_page import write_results
+from recipes.nano.understanding.contestants import CONTESTANTS, TABLES, Contestant
+from recipes.nano.understanding.data import Sizes
+from recipes.nano.understanding.language import make_language
+from recipes.nano.understanding.redrawing import redraw
+from recipes.nano.understanding.sets import make_sets
+from recipes.nano.understanding.towers import Missing, encoder_folder
+from recipes.nano.vilex import settled_precision
+from vilex.hub.folder import weights_hash
+from vilex.understand.config import (
+    AskingConfig,
+    DecodeConfig,
+    SeeingConfig,
+    TransferConfig,
+    TransferOptim,
+    TransferRun,
+)
+from vilex.understand.examples import read_examples
+from vilex.understand.features import FeaturesConfig
+from vilex.understand.sweep import Sweep, run_sweep
+
+TEXT_LENGTH = 96  # of a question and its answer; captions of four things and a sign need 80
+LONGEST = 80  # of an answer
+SHARED = ("rates", "seeds", "tables", "redrawn", "resamples")  # settings that do not make other runs
+
+
+def write_tables(preset: Preset, data: Path, out: Path) -> None:
+    """Run what is not run yet, row by row, in the order of `understanding.tables`.
+
+    Raises:
+        InputError: a table that there is not, or as `run_sweep`.
+    """
+    out = out.absolute()  # relative paths of a TOML file are relative to it
+    settings = preset.understanding
+    sets = make_sets(data, out / "understanding", sizes_of(settings))
+    home = prepare(preset, out, sets)
+    sweeps: dict[str, dict[str, Any]] = {}
+    missing: dict[str, str] = {}
+    distances: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(one for number in settings.tables for one in TABLES[number].columns):
+        contestant = CONTESTANTS[name]
+        try:
+            sweeps[name] = compete(contestant, preset, out, sets, home)
+        except Missing as error:
+            missing[name] = str(error)
+            print(f"understanding: {contestant.title} is not run: {error}", flush=True)
+            continue
+        if settings.redrawn and contestant.draws and (found := redraw(preset, out, contestant.encoder, home)):
+            distances[name] = found
+        write_results(home, sets, sweeps, missing, distances, settings)
+    write_results(home, sets, sweeps, missing, distances, settings)
+    print(f"understanding: {len(sweeps)} rows, {len(missing)} not yet run -> {home / 'results.md'}", flush=True)
+
+
+def sizes_of(settings: UnderstandingPreset) -> Sizes:
+    """Of the benchmark's tables."""
+    return Sizes(settings.scenes, settings.clips, settings.tested_scenes, settings.tested_clips)
+
+
+def prepare(preset: Preset, out: Path, sets: Path) -> Path:
+    """The folder of one setting of all, with language and run.toml."""
+    settings = preset.understanding
+    kept = {key: value for key, value in asdict(settings).items() if key not in SHARED} | {"sets": sets.name, "form": 1}
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+    home = out / "understanding" / f"contest-{digest}"
+    if not (home / "language" / "config.json").is_file():
+        examples = read_examples(sets / "train.jsonl")
+        make_language((text for one in examples for text in (one.prefix, *one.suffixes)), settings, home / "language")
+    write_toml(run_config(preset, out, sets, home), home / "run.toml")
+    return home
+
+
+def run_config(preset: Preset, out: Path, sets: Path, home: Path) -> TransferConfig:
+    """What all runs share."""
+    settings = preset.understanding
+    return TransferConfig(
+        model=SeeingConfig(base=str(home / "language"), scratch=True),
+        features=FeaturesConfig(cache=str(out / "understanding" / "features")),
+        data=AskingConfig(
+            train=str(sets / "train.jsonl"), validation=str(sets / "validation.jsonl"), text_length=TEXT_LENGTH, pack=16
+        ),
+        optim=TransferOptim(weight_decay=1e-5, decay="matrices", b2=0.99),
+        decode=DecodeConfig(max_new_tokens=LONGEST, batch_size=64),
+        run=TransferRun(
+            epochs=settings.epochs, batch_size=settings.batch, device=preset.device, threads=preset.threads,
+            mixed_precision="bf16" if settled_precision(preset, out) == "bf16" else "no",
+            look_every=0, save_every=500, keep=1,
+        ),
+    )  # fmt: skip
+
+
+def compete(contestant: Contestant, preset: Preset, out: Path, sets: Path, home: Path) -> dict[str, Any]:
+    """A row's sweep, with the folder that it lies in.
+
+    Raises:
+        Missing: there is no such encoder yet.
+    """
+    encoder = encoder_folder(out, contestant.encoder)
+    if not encoder.is_dir():
+        stage = {"before": "tower", "after": "vilex"}.get(contestant.encoder, "towers")
+        raise Missing(f"{encoder}: no such encoder; run stage {stage} first")
+    folder = home / "runs" / f"{contestant.name}-{weights_hash(encoder)[:8]}"
+    settings = preset.understanding
+    sweep = Sweep(
+        train=str(home / "run.toml"),
+        set=tuple(f"features.{key}={json.dumps(value)}" for key, value in features_of(contestant, out).items()),
+        encoders=(str(encoder),),
+        seeds=tuple(range(settings.seeds)),
+        scouts=1,
+        grid={"optim.lr": list(settings.rates)},
+        score="task",
+        test=str(sets / "test.jsonl"),
+    )
+    print(f"understanding: {contestant.title} -> {folder}", flush=True)
+    return {**run_sweep(sweep, folder), "folder": str(folder), "weights_sha256": weights_hash(encoder)}
+
+
+def features_of(contestant: Contestant, out: Path) -> Mapping[str, Any]:
+    """A row's own settings of what is seen."""
+    chosen = replace(
+        FeaturesConfig(), kind=contestant.kind, tokens_per_view=contestant.tokens_per_view, grid=contestant.grid
+    )
+    own = {"kind": chosen.kind, "tokens_per_view": chosen.tokens_per_view, "grid": chosen.grid}
+    return own | ({"vae": str(frozen_model(out))} if chosen.kind == "vae" else {})
