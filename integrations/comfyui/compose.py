@@ -40,7 +40,7 @@ def compose(clip: Any, text: str, images: Mapping[str, Tensor]) -> list[Composed
         InputError: an image is not connected or not named, has too few tokens, another width than the text
             encoders, or another batch; or the text encoders are not supported.
     """
-    slots = [part for part in parse(text).parts if isinstance(part, Slot)]
+    slots = [part for part in parse(text, emphasis=False).parts if isinstance(part, Slot)]
     _check_names(slots, images)
     if not slots:
         return [Composed(clip.tokenize(text), clip.tokenize(""))]
@@ -132,7 +132,9 @@ def _single(chunk: list[tuple[Any, float]], empty: list[tuple[Any, float]]) -> i
 
 def _with_placeholders(text: str, word: str, counts: list[int]) -> str:
     left = iter(counts)
-    return " ".join(part if isinstance(part, str) else " ".join([word] * next(left)) for part in parse(text).parts)
+    return " ".join(
+        part if isinstance(part, str) else " ".join([word] * next(left)) for part in parse(text, emphasis=False).parts
+    )
 
 
 def _images_alone(word: str, counts: list[int], weights: list[float]) -> str:

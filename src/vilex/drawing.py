@@ -15,6 +15,7 @@ from vilex.prompt import Prompt
 from vilex.sample import make_scheduler, sample
 from vilex.scheduler_options import Scheduler
 from vilex.t2i.base import FrozenT2I
+from vilex.t2i.folder import DiffusersT2I
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,12 @@ class Drawing:
     def _mixture(self, guidance: Guidance, prompts: Sequence[Prompt]) -> Mixture:
         branches = [guidance.branches(prompt, self.weights) for prompt in prompts]
         return Mixture.read(self.t2i, branches, prompts, self.tokens, self.negative)
+
+
+def in_batches(views: Sequence[DiffusersT2I], size: int) -> list[tuple[DiffusersT2I, list[int]]]:
+    """Numbers of pictures that are drawn together, at most `size`: those that one view of the frozen model draws."""
+    found = []
+    for view in dict.fromkeys(views):
+        numbers = [i for i, own in enumerate(views) if own is view]
+        found += [(view, numbers[first : first + size]) for first in range(0, len(numbers), size)]
+    return found

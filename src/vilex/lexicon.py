@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from vilex.checks import PICTURES, STEPS, instance, whole
 from vilex.device import check_device
-from vilex.drawing import Drawing
+from vilex.drawing import Drawing, in_batches
 from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
 from vilex.errors import InputError
 from vilex.guidance import Guidance
 from vilex.hub.folder import check_fingerprint, file_hash, is_inside, resolve_base, weights_hash
 from vilex.img2img import start_from
 from vilex.pictures.inputs import FORMS, PictureLike, each_picture, one_or_several, open_picture
-from vilex.prompt import Prompt, parse, set_budgets
-from vilex.requests import by_name, prompts_of, seeds_of, warn_of_unused, weights_of
+from vilex.prompt import Prompt, compose_chunks, parse, set_budgets
+from vilex.requests import by_name, check_emphasis, prompts_of, seeds_of, warn_of_unused, weights_of
 from vilex.sample import make_scheduler
 from vilex.scheduler_options import Scheduler
 from vilex.t2i import attach_adapter, load_t2i
@@ -48,6 +48,7 @@ class VisualLexicon:
                 f"use the base model it was trained with ({encoder.config.base_model})"
             )
         self.encoder, self.t2i = encoder.eval(), attach_adapter(encoder, t2i)
+        self._views: dict[int, DiffusersT2I] = {}  # by number of chunks
         self.encoder_sha256: str | None = None  # of its weight file, where it came from one
         self.base_sha256: dict[str, str] = {}  # of the frozen model's, as far as the encoder knows them
 
@@ -205,13 +206,14 @@ class VisualLexicon:
         start: PictureLike | None = None,
         strength: float | None = None,
         mask: PictureLike | None = None,
+        long_prompts: bool = False,
         batch_size: int = TOGETHER,
         on_step: Callable[[int, int], None] | None = None,
     ) -> list[Image.Image]:
         """Draw pictures of prompts that mix words and images.
 
         Args:
-            prompt: "a photo of <cat:16> in the snow", or several of them.
+            prompt: "a photo of <cat:16> (in the snow:1.3)", or several of them; see `vilex.prompt.parse`.
             images: by name: a picture of any form that `encode` takes, a file of tokens, or tokens [n, d].
             num_tokens: budget of slots that name none; by default all that the words leave room for.
             weights: per image; 1 is the image as it is, 0 gives the base model's picture for the words.
@@ -223,6 +225,8 @@ class VisualLexicon:
                 `dpm++:use_karras_sigmas=true`, or a diffusers scheduler made of the base model's configuration.
             start, strength, mask: a picture to begin from instead of noise, how far to leave it behind, and where it is
                 drawn anew; see `vilex.img2img.start_from`.
+            long_prompts: read prompts of more positions than CLIP has in chunks of them; else words that are too many
+                are cut, with a warning. See `vilex.t2i.emphasis`.
             batch_size: pictures drawn at once; it does not change them.
             on_step: called with (finished, all) denoising steps; what it raises ends the drawing.
         Returns:
@@ -240,24 +244,27 @@ class VisualLexicon:
         seeds = seeds_of(seed, num_images, len(asked))
         make_scheduler(scheduler, self.t2i.scheduler_config)
         tokens = self.tokens_of({} if images is None else images)
-        *budgeted, against = (self._budgeted(one, tokens, num_tokens) for one in [*asked, parse(negative)])
+        *budgeted, against = (
+            self._budgeted(one, tokens, num_tokens, long_prompts) for one in [*asked, parse(negative)]
+        )
         shares = weights_of(weights, tokens, asked)
         warn_of_unused(tokens, [*budgeted, against])
         with self.t2i.turn:
             begin = None if start is None else start_from(self.t2i, start, steps, strength, mask)
-        drawing = Drawing(self.t2i, tokens, shares, against, guidance, scheduler, steps, begin)
-        drawn: list[Image.Image] = []
         prompts = [one for one in budgeted for _ in range(num_images)]
-        batches = range(0, len(prompts), batch_size)
-        for number, first in enumerate(batches):
+        views = [self._view([one, against], long_prompts) for one in budgeted for _ in range(num_images)]
+        batches = in_batches(views, batch_size)
+        drawn: dict[int, Image.Image] = {}
+        for number, (view, batch) in enumerate(batches):
 
             def report(step: int, done: int = steps * number) -> None:
                 if on_step:
                     on_step(done + min(step, steps), steps * len(batches))
 
-            batch = slice(first, first + batch_size)
-            drawn += drawing.draw(prompts[batch], seeds[batch], report)
-        return drawn
+            drawing = Drawing(view, tokens, shares, against, guidance, scheduler, steps, begin)
+            pictures = drawing.draw([prompts[i] for i in batch], [seeds[i] for i in batch], report)
+            drawn |= zip(batch, pictures, strict=True)
+        return [drawn[i] for i in range(len(prompts))]
 
     def prompt_embeds(
         self,
@@ -268,13 +275,14 @@ class VisualLexicon:
         negative: str | Prompt | Sequence[str | Prompt] = "",
         text_free: bool = False,
         clip_skip: int = 0,
+        long_prompts: bool = False,
     ) -> dict[str, Tensor | list[Tensor]]:
         """Prompts as any diffusers pipeline of the same family takes them: `pipeline(**lexicon.prompt_embeds(...))`.
 
         Gradients flow to tokens that are given and require them.
 
         Args:
-            prompt, images, num_tokens: as in `generate`; a prompt may be parsed already.
+            prompt, images, num_tokens, long_prompts: as in `generate`; a prompt may be parsed already.
             negative: what to steer away from, images of `images` included; one, or one for each prompt.
             text_free: steer away from the images alone instead, so that the pipeline's guidance is TFG.
             clip_skip: how many of CLIP's last layers the prompt (and the images alone) go without; what is steered away
@@ -287,8 +295,9 @@ class VisualLexicon:
             InputError: as `generate`; or the encoder's tokens go past the text encoder.
         """
         given = self.conditions(
-            prompt, images, num_tokens=num_tokens, negative=negative, text_free=text_free, clip_skip=clip_skip
-        )
+            prompt, images, num_tokens=num_tokens, negative=negative, text_free=text_free, clip_skip=clip_skip,
+            long_prompts=long_prompts,
+        )  # fmt: skip
         return embeds_of(*given)
 
     def conditions(
@@ -300,24 +309,26 @@ class VisualLexicon:
         negative: str | Prompt | Sequence[str | Prompt] = "",
         text_free: bool = False,
         clip_skip: int = 0,
+        long_prompts: bool = False,
     ) -> tuple[Condition, Condition]:
         """What B prompts say and what is steered away from, as the denoiser reads them; see `prompt_embeds`."""
         if self.encoder.adapter is not None:
             raise InputError("prompt_embeds: ip-adapter tokens go past the text encoder; they are no prompt")
         tokens = self.tokens_of({} if images is None else images)
-        asked = [self._budgeted(one, tokens, num_tokens) for one in prompts_of(prompt)]
-        against = [self._budgeted(one, tokens, num_tokens) for one in prompts_of(negative)]
+        asked = [self._budgeted(one, tokens, num_tokens, long_prompts) for one in prompts_of(prompt)]
+        against = [self._budgeted(one, tokens, num_tokens, long_prompts) for one in prompts_of(negative)]
         if len(against) not in (1, len(asked)):
             raise InputError(f"expected 1 negative prompt, or {len(asked)} for one a prompt, got {len(against)}")
         if text_free and any(one.parts for one in against):
             raise InputError(
                 "text_free steers away from the images alone, not from words; leave out the negative prompt"
             )
-        t2i = self.t2i.skipping(clip_skip) if clip_skip else self.t2i
+        view = self._view([*asked, *against], long_prompts)
+        t2i = view.skipping(clip_skip) if clip_skip else view
         if text_free:
             other, against = t2i, [one.image_only() for one in asked]
         else:
-            other, against = self.t2i, against * (len(asked) // len(against))
+            other, against = view, against * (len(asked) // len(against))
         with self.t2i.turn:
             return t2i.read(asked, [tokens] * len(asked)), other.read(against, [tokens] * len(against))
 
@@ -340,11 +351,21 @@ class VisualLexicon:
             found += list(self.encode(image)) if given is None else given.values()
         return found
 
-    def _budgeted(self, prompt: Prompt, tokens: Mapping[str, Tensor], num_tokens: int | None) -> Prompt:
+    def _budgeted(
+        self, prompt: Prompt, tokens: Mapping[str, Tensor], num_tokens: int | None, long_prompts: bool
+    ) -> Prompt:
+        check_emphasis(prompt, self.t2i.reads_emphasis, self.encoder.adapter is None)
         available = {name: len(value) for name, value in tokens.items()}
         if num_tokens is not None:
             num_tokens = whole(num_tokens, "num_tokens", 1, self.t2i.frame.room)
-        return set_budgets(prompt, self.t2i.frame, available, num_tokens)
+        return set_budgets(prompt, self.t2i.frame, available, num_tokens, long_prompts)
+
+    def _view(self, prompts: Sequence[Prompt], long_prompts: bool) -> DiffusersT2I:
+        """The frozen model as it reads prompts in as many chunks as the longest needs."""
+        if not long_prompts:
+            return self.t2i
+        chunks = max(len(compose_chunks(one, encoder.frame)) for one in prompts for encoder in self.t2i.encoders)
+        return self._views.setdefault(chunks, self.t2i.chunking(chunks))
 
 
 def embeds_of(asked: Condition, against: Condition) -> dict[str, Tensor | list[Tensor]]:

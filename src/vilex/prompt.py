@@ -3,13 +3,15 @@
 A prompt is words and slots. Composed, it is [BOS] words and image tokens [EOS] and the family's own
 padding; an ordinary word's id holds each image token's place, and the tokens go in as embeddings.
 An image's name is a word of any script: letters, digits, _ and -, a letter or _ first.
+
+"(in the snow:1.3)" stresses what it holds, words and images alike, within others by the product; see `vilex.emphasis`.
 """
 
 import re
 import unicodedata
 import warnings
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -21,6 +23,8 @@ from vilex.errors import InputError
 
 _BRACKETS = re.compile(r"<([^<>]*)>")
 _STRAY = re.compile(r"<[^\W\d]|\w>|<$|^>")
+_ROUND = re.compile(r"\\[()]|\(|:\s*-?\d*\.?\d+\s*\)|\)|[^()\\:]+|[\\:]")
+MOST_STRESS = 10.0
 _TOKENIZING = Lock()  # tokenizers of Rust break where two threads come at once
 
 
@@ -44,9 +48,19 @@ class Slot:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Words (strings) and slots in the order they were written."""
+    """Words (strings) and slots in the order they were written.
+
+    Attributes:
+        emphasis: how much each part is stressed, 1 for all of them if empty.
+    """
 
     parts: tuple[str | Slot, ...]
+    emphasis: tuple[float, ...] = ()
+
+    @property
+    def stressed(self) -> tuple[tuple[str | Slot, float], ...]:
+        """Each part and how much it is stressed."""
+        return tuple(zip(self.parts, self.emphasis or [1.0] * len(self.parts), strict=True))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,36 +74,108 @@ class Prompt:
 
     def image_only(self) -> "Prompt":
         """The image tokens alone: the condition v."""
-        return Prompt(tuple(part for part in self.parts if isinstance(part, Slot)))
+        return self._only(lambda part: isinstance(part, Slot))
+
+    def words_only(self) -> "Prompt":
+        """The words alone: the condition c."""
+        return self._only(lambda part: isinstance(part, str)) if self.emphasis else Prompt((self.words,))
 
     def without(self, names: Collection[str]) -> "Prompt":
         """The prompt as if those images had never been in it."""
-        kept = tuple(part for part in self.parts if isinstance(part, str) or part.name not in names)
-        return Prompt(kept) if any(isinstance(part, Slot) for part in kept) else Prompt((self.words,))
+        kept = self._only(lambda part: isinstance(part, str) or part.name not in names)
+        return kept if kept.names else self.words_only()
+
+    def budgeted(self, budget: Callable[[Slot], int]) -> "Prompt":
+        """The prompt with a number of tokens for every slot."""
+        return replace(
+            self,
+            parts=tuple(Slot(part.name, budget(part)) if isinstance(part, Slot) else part for part in self.parts),
+        )
+
+    def _only(self, wanted: Callable[[Any], bool]) -> "Prompt":
+        return _prompt([(part, stress) for part, stress in self.stressed if wanted(part)])
 
 
-def parse(text: str) -> Prompt:
+def _prompt(stressed: Sequence[tuple[str | Slot, float]]) -> Prompt:
+    emphasis = tuple(stress for _, stress in stressed)
+    return Prompt(tuple(part for part, _ in stressed), emphasis if any(one != 1 for one in emphasis) else ())
+
+
+def parse(text: str, emphasis: bool = True, known: Collection[str] = ()) -> Prompt:
     """Split "a <cat:16> and <dog>" into words and slots; spaces inside the brackets do not matter.
 
     Brackets that hold no name, as in "1 < 2 > 0", are words, and a `PromptWarning` says so.
 
+    Args:
+        emphasis: whether "(in the snow:1.3)" is stressed; round brackets without a number are words, and so is what
+            is written \\( and \\).
+        known: what stands in brackets and is a word all the same, as a textual inversion's <cat-toy>.
     Raises:
-        InputError: a slot's name is none, as in <2cat> or <a b>; its budget is not a positive whole number; `text` is
-            no Unicode text.
+        InputError: a slot's name is none, as in <2cat> or <a b>; its budget is not a positive whole number; something
+            is stressed by less than 0 or more than 10; `text` is no Unicode text.
     """
-    parts: list[str | Slot] = []
+    pieces: list[str | Slot] = []
     words, end = "", 0
     for match in _BRACKETS.finditer(checked_text(text, "prompt")):
         words += text[end : match.start()]
         end = match.end()
-        slot = _slot(match.group(0), match.group(1))
+        slot = None if match.group(0) in known else _slot(match.group(0), match.group(1))
         if slot is None:
             words += match.group(0)
             continue
-        parts += [*_words(words), slot]
+        pieces += [words, slot]
         words = ""
-    parts += _words(words + text[end:])
-    return Prompt(tuple(parts))
+    pieces.append(words + text[end:])
+    parts: list[tuple[str | Slot, float]] = []
+    for piece, stress in _stressed(pieces) if emphasis else [(piece, 1.0) for piece in pieces]:
+        parts += [(part, stress) for part in (_words(piece) if isinstance(piece, str) else [piece])]
+    return _prompt(parts)
+
+
+def _stressed(pieces: Sequence[str | Slot]) -> list[tuple[str | Slot, float]]:
+    """Pieces and how much each is stressed, without the brackets that say so."""
+    found: list[tuple[str | Slot, float]] = []
+    opened: list[int] = []  # where in `found` brackets are that are open
+    for piece in pieces:
+        if isinstance(piece, Slot):
+            found.append((piece, 1.0))
+            continue
+        for mark in _ROUND.findall(piece):
+            if mark == "(":
+                opened.append(len(found))
+                found.append((mark, 1.0))
+            elif not (opened and mark.endswith(")") and mark[0] != "\\"):
+                found.append((mark[1:] if mark in ("\\(", "\\)") else mark, 1.0))
+            elif mark == ")":
+                opened.pop()
+                found.append((mark, 1.0))
+            else:
+                stress = _stress(mark)
+                start = opened.pop()
+                found[start:] = [(part, own * stress) for part, own in found[start + 1 :]]
+    return _joined(found)
+
+
+def _stress(written: str) -> float:
+    stress = float(written[1:-1])
+    if not 0 <= stress <= MOST_STRESS:
+        raise InputError(
+            f"prompt: '(...{written}': expected 0 to {MOST_STRESS:g} to stress something by; brackets that are words "
+            "are written \\( and \\)"
+        )
+    return stress
+
+
+def _joined(found: Sequence[tuple[str | Slot, float]]) -> list[tuple[str | Slot, float]]:
+    """Words that stand together and are stressed alike as one piece."""
+    joined: list[tuple[str | Slot, float]] = []
+    for part, stress in found:
+        before = joined[-1] if joined else None
+        if before and isinstance(part, str) and isinstance(before[0], str) and before[1] == stress:
+            joined[-1] = (before[0] + part, stress)
+        else:
+            joined.append((part, stress))
+    return joined
 
 
 def image_name(name: str) -> str | None:
@@ -170,7 +256,9 @@ class Frame:
         return whole[len(self.before) : len(whole) - len(self.after)]
 
 
-def set_budgets(prompt: Prompt, frame: Frame, available: Mapping[str, int], default: int | None = None) -> Prompt:
+def set_budgets(
+    prompt: Prompt, frame: Frame, available: Mapping[str, int], default: int | None = None, long: bool = False
+) -> Prompt:
     """Give every slot its number of tokens.
 
     A slot without a budget takes `default`; without that, an even share of the room that the words
@@ -178,6 +266,7 @@ def set_budgets(prompt: Prompt, frame: Frame, available: Mapping[str, int], defa
 
     Args:
         available: how many tokens each named image has.
+        long: whether the prompt is read in chunks (`compose_chunks`): each image then has the room of one of its own.
     Raises:
         InputError: a name has no image, an image has fewer tokens than asked for, or all
             image tokens together do not fit.
@@ -193,6 +282,8 @@ def set_budgets(prompt: Prompt, frame: Frame, available: Mapping[str, int], defa
                 f"ask for at most <{slot.name}:{available[slot.name]}>"
             )
     least = [slot.count or default or 1 for slot in slots]
+    if long and not any(one > room for one in least):
+        return prompt.budgeted(lambda slot: slot.count or default or min(room, available[slot.name]))
     if sum(least) > room:
         fewer = f"fewer with <{slots[0].name}:{room // len(slots)}>" if len(slots) <= room else "fewer images"
         each = " + ".join(map(str, least))
@@ -201,14 +292,7 @@ def set_budgets(prompt: Prompt, frame: Frame, available: Mapping[str, int], defa
     open_slots = [slot for slot in slots if not (slot.count or default)]
     words = sum(len(frame.ids(part)) for part in prompt.parts if isinstance(part, str))
     share = max(1, (room - fixed - words) // max(1, len(open_slots)))
-    return Prompt(
-        tuple(
-            Slot(part.name, part.count or default or min(share, available[part.name]))
-            if isinstance(part, Slot)
-            else part
-            for part in prompt.parts
-        )
-    )
+    return prompt.budgeted(lambda slot: slot.count or default or min(share, available[slot.name]))
 
 
 @dataclass(frozen=True)
@@ -219,11 +303,49 @@ class Composed:
         ids: [L] token ids, placeholders where image tokens go.
         slots: (image name, first position, number of tokens), left to right.
         length: positions before the padding, [BOS] and [EOS] included.
+        emphasis: how much each position is stressed, L of them, 1 for all if empty.
     """
 
     ids: Tensor
     slots: tuple[tuple[str, int, int], ...]
     length: int
+    emphasis: tuple[float, ...] = ()
+
+
+@dataclass
+class _Layout:
+    """[BOS] and what follows it, as it is laid out: ids, how much each is stressed, and where image tokens go."""
+
+    frame: Frame
+
+    def __post_init__(self) -> None:
+        self.ids, self.slots = list(self.frame.before), list[tuple[str, int, int]]()
+        self.emphasis = [1.0] * len(self.ids)
+
+    @property
+    def room(self) -> int:
+        return self.frame.room + len(self.frame.before) - len(self.ids)
+
+    @property
+    def begun(self) -> bool:
+        return len(self.ids) > len(self.frame.before)
+
+    def add(self, ids: Sequence[int], stress: float) -> None:
+        self.ids += ids
+        self.emphasis += [stress] * len(ids)
+
+    def add_slot(self, slot: Slot, stress: float) -> None:
+        self.slots.append((slot.name, len(self.ids), slot.budget))
+        self.add([self.frame.placeholder] * slot.budget, stress)
+
+    def closed(self) -> Composed:
+        """With [EOS] and padding."""
+        ids = [*self.ids, *self.frame.after]
+        padding = self.frame.positions - len(ids)
+        stressed = any(stress != 1 for stress in self.emphasis)
+        emphasis = (*self.emphasis, *[1.0] * (self.frame.positions - len(self.ids))) if stressed else ()
+        padded = torch.tensor(ids + [self.frame.tokenizer.pad_token_id] * padding)
+        return Composed(padded, tuple(self.slots), len(ids), emphasis)
 
 
 def compose(prompt: Prompt, frame: Frame) -> Composed:
@@ -232,26 +354,39 @@ def compose(prompt: Prompt, frame: Frame) -> Composed:
     Words that do not fit are cut from the end, with a `PromptWarning`; image tokens never are.
     Every slot must have its budget (`set_budgets`).
     """
-    tokenizer, placeholder = frame.tokenizer, frame.placeholder
+    layout, cut = _Layout(frame), list[int]()
     for_words = frame.room - sum(part.budget for part in prompt.parts if isinstance(part, Slot))
-    slots: list[tuple[str, int, int]] = []
-    ids, cut = list(frame.before), list[int]()
-    for part in prompt.parts:
+    for part, stress in prompt.stressed:
         if isinstance(part, Slot):
-            slots.append((part.name, len(ids), part.budget))
-            ids += [placeholder] * part.budget
+            layout.add_slot(part, stress)
             continue
-        words = frame.ids(part, inside=len(ids) > len(frame.before))
-        ids += words[:for_words]
+        words = frame.ids(part, inside=layout.begun)
+        layout.add(words[:for_words], stress)
         cut += words[for_words:]
         for_words -= min(len(words), for_words)
     if cut:
-        text = tokenizer.decode(cut).strip()
+        text = frame.tokenizer.decode(cut).strip()
         warnings.warn(f"the prompt has {len(cut)} tokens too many; these words were cut: '{text}'", PromptWarning, 2)
-    ids += frame.after
-    length = len(ids)
-    padded = ids + [tokenizer.pad_token_id] * (frame.positions - length)
-    return Composed(torch.tensor(padded), tuple(slots), length)
+    return layout.closed()
+
+
+def compose_chunks(prompt: Prompt, frame: Frame) -> list[Composed]:
+    """A prompt of any length as several layouts, each full before the next begins; an image's tokens stay together."""
+    layouts = [_Layout(frame)]
+    for part, stress in prompt.stressed:
+        if isinstance(part, Slot):
+            if part.budget > layouts[-1].room:
+                layouts.append(_Layout(frame))
+            layouts[-1].add_slot(part, stress)
+            continue
+        words = frame.ids(part, inside=layouts[-1].begun)
+        while words:
+            if not layouts[-1].room:
+                layouts.append(_Layout(frame))
+            room = layouts[-1].room
+            layouts[-1].add(words[:room], stress)
+            words = words[room:]
+    return [layout.closed() for layout in layouts]
 
 
 def inject(embeddings: Tensor, composed: list[Composed], tokens: list[Mapping[str, Tensor]]) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from vilex.checks import WEIGHTS, instance, number, one_or_more, seed
 from vilex.errors import InputError
-from vilex.prompt import Prompt, PromptWarning, image_name, parse
+from vilex.prompt import Prompt, PromptWarning, Slot, image_name, parse
 
 Image = TypeVar("Image")
 
@@ -76,6 +76,23 @@ def weights_of(given: Mapping[str, float] | None, images: Iterable[str], prompts
         if name not in drawn:
             raise InputError(f"weights: no prompt has a slot <{name}>; leave it out, or write <{name}> into the prompt")
     return weights
+
+
+def check_emphasis(prompt: Prompt, read: bool, images_read: bool) -> None:
+    """Raise InputError for a prompt that is stressed where nothing reads it.
+
+    Args:
+        read: whether the frozen model's text encoders read stressed words. images_read: whether images go through them.
+    """
+    stressed = [part for part, stress in prompt.stressed if stress != 1]
+    if stressed and not read:
+        what = stressed[0] if isinstance(stressed[0], str) else f"<{stressed[0].name}>"
+        raise InputError(
+            f"prompt: '({what}:...)': this base model's text encoders are not CLIP's alone and read no stress; leave "
+            "it out, or write brackets that are words \\( and \\)"
+        )
+    if not images_read and any(isinstance(part, Slot) for part in stressed):
+        raise InputError("prompt: ip-adapter's tokens go past the text encoder and are not stressed; give them weights")
 
 
 def warn_of_unused(images: Iterable[str], prompts: Sequence[Prompt]) -> None:

@@ -56,6 +56,12 @@ def generate(
         1.0,
     ),
     negative: Annotated[str, typer.Option(help="Words to steer away from.")] = "",
+    long_prompts: Annotated[
+        bool,
+        typer.Option(
+            "--long-prompts", help="Read prompts that are too long for CLIP in chunks instead of cutting them."
+        ),
+    ] = False,
     num_images: NumImages = 1,
     steps: Steps = 20,
     scheduler: SchedulerName = "dpm++",
@@ -98,7 +104,8 @@ def generate(
     settings = {
         **models.about(lexicon), "prompt": prompt,
         "images": sources, "image_sha256": hashes_of(files), "weights": weights,
-        "tokens": tokens, "cfg": cfg, "tfg": tfg, "interval": list(interval), "negative": negative, "steps": steps,
+        "tokens": tokens, "cfg": cfg, "tfg": tfg, "interval": list(interval), "negative": negative,
+        "long_prompts": long_prompts, "steps": steps,
         "scheduler": scheduler, "seed": seed, "start": start and str(start), "strength": strength,
         "mask": mask and str(mask), "start_sha256": hashes_of({"start": start, "mask": mask}), "size": size,
         "upscale": upscale,
@@ -112,6 +119,7 @@ def generate(
         for first, pictures in draw_in_batches(
             lexicon, prompt, sources, num_images, seed, on_step, num_tokens=tokens, weights=weights, negative=negative,
             guidance=guidance, steps=steps, scheduler=scheduler, start=start, strength=strength, mask=mask,
+            long_prompts=long_prompts,
         ):  # fmt: skip
             if upscaler:
                 pictures = upscaler(pictures, [prompt] * len(pictures), seed + first)

@@ -116,11 +116,7 @@ class ImagePrompts:
         inversions = {word for word in added if re.fullmatch("<[^<>]+>", word)}
         if taken := sorted(word for word in inversions if word[1:-1] in images):
             raise InputError(f"{taken[0]} is both an image and a textual inversion; give the image another name")
-        several = [texts] if isinstance(texts, str) else list(texts or [])
-        if not inversions:
-            return [parse(text) for text in several]
-        known = re.compile("(" + "|".join(map(re.escape, sorted(inversions, key=len, reverse=True))) + ")")
-        return [_joined(known.split(text), inversions) for text in several]
+        return [parse(text, known=inversions) for text in ([texts] if isinstance(texts, str) else texts or [])]
 
     @property
     def _tokenizers(self) -> list[Any]:
@@ -144,18 +140,6 @@ class _Words:
 
     def __len__(self) -> int:
         return len(self._tokenizer)
-
-
-def _joined(pieces: Sequence[str], words: set[str]) -> Prompt:
-    """Pieces of a prompt, of which some are words as they are, the others to be parsed."""
-    parts: list[Any] = []
-    for piece in pieces:
-        for part in (piece,) if piece in words else parse(piece).parts:
-            if parts and isinstance(part, str) and isinstance(parts[-1], str):
-                parts[-1] += f" {part}"
-            else:
-                parts.append(part)
-    return Prompt(tuple(parts))
 
 
 def _check_precision(parts: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from vilex.t2i.ip_adapter import IPAdapterT2I
 from vilex.t2i.lora import add_loras
 from vilex.t2i.pixart_sigma import PixArtSigma
 from vilex.t2i.pixel_diffusion import PixelDiffusion
+from vilex.t2i.prx import PRX
 from vilex.t2i.qwen_image import QwenImage
 from vilex.t2i.single_file import check_single_file, holds_pipeline
 from vilex.t2i.stable_diffusion import StableDiffusion
@@ -38,6 +39,7 @@ FAMILIES: tuple[type[DiffusersT2I], ...] = (
     Chroma,
     QwenImage,
     PixArtSigma,
+    PRX,
     DeepFloydIF,
     PixelDiffusion,
     ZImage,

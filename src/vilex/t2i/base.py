@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,7 @@ class FrozenT2I(Protocol):
         scheduler_config: the model's own diffusers scheduler configuration.
         prediction_type: `epsilon`, `v_prediction` or `flow`.
         names: its parts that have weights, by their names in model_index.json.
+        reads_emphasis: whether its text encoders are CLIP's alone, which read stressed words; see `vilex.t2i.emphasis`.
         turn: held by whoever uses the model; several threads may hold it at once unless its parts wait elsewhere and
             come when they are called, which only one request at a time can make them do.
     """
@@ -80,6 +81,7 @@ class FrozenT2I(Protocol):
     scheduler_config: dict[str, Any]
     prediction_type: str
     names: tuple[str, ...]
+    reads_emphasis: ClassVar[bool]
     turn: AbstractContextManager[Any]
 
     @abstractmethod
@@ -152,6 +154,14 @@ class FrozenT2I(Protocol):
 
         Raises:
             InputError: they have not so many layers.
+        """
+
+    @abstractmethod
+    def chunking(self, chunks: int) -> Self:
+        """The same model, which reads every prompt in so many chunks; see `vilex.t2i.emphasis`.
+
+        Raises:
+            InputError: its text encoders are not CLIP's alone.
         """
 
     @property

@@ -39,6 +39,8 @@ class DiffusersT2I(FrozenT2I):
         denoiser: the name of the part that predicts. codec_kind: what its auto-encoder's latents are.
         even_sigmas: whether the pipeline's own Euler steps are evenly spread from 1 to 1 / steps before the shift.
         mask_argument: what the pipeline calls the mask beside `prompt_embeds`, where it has one.
+        reads_emphasis: whether its text encoders are CLIP's alone, which read stressed words and long prompts; see
+            `vilex.t2i.emphasis`. chunks: how many each prompt is read in.
         index: model_index.json. tokenizers: by their names in it.
     """
 
@@ -48,6 +50,8 @@ class DiffusersT2I(FrozenT2I):
     codec_kind: ClassVar[type[LatentCodec]] = ScaledLatents
     even_sigmas: ClassVar[bool] = False
     mask_argument: ClassVar[str | None] = None
+    reads_emphasis: ClassVar[bool] = False
+    chunks: int | None = None
     codec: LatentCodec
     text_encoder: Any
     text_encoder_2: Any
@@ -133,6 +137,13 @@ class DiffusersT2I(FrozenT2I):
         view.encoders = [
             one if one.native else TextEncoder(one.model, one.frame, clip_skip=clip_skip) for one in self.encoders
         ]
+        return view
+
+    def chunking(self, chunks: int) -> Self:
+        if not self.reads_emphasis:
+            raise InputError(f"long prompts: {self.pipelines[0]} reads none in chunks; it is for CLIP alone")
+        view = copy(self)
+        view.chunks = chunks
         return view
 
     @property

@@ -36,7 +36,7 @@ class IPAdapterT2I:
         Raises:
             InputError: they have not.
         """
-        words = self.base.read([Prompt((prompt.words,)) for prompt in prompts], [{}] * len(prompts))
+        words = self.base.read([prompt.words_only() for prompt in prompts], [{}] * len(prompts))
         images = [
             [named[slot.name][: slot.count] for slot in prompt.image_only().parts if isinstance(slot, Slot)]
             for prompt, named in zip(prompts, tokens, strict=True)
@@ -52,6 +52,10 @@ class IPAdapterT2I:
         absent = words.sequence.new_zeros(*counts, self.base.width)  # without bias: adds exactly nothing
         rows = [torch.cat(parts).to(absent) if parts else absent for parts in images]
         return replace(words, image=torch.stack(rows), adapter=self.adapter)
+
+    def chunking(self, chunks: int) -> "IPAdapterT2I":
+        """See `FrozenT2I.chunking`."""
+        return IPAdapterT2I(self.base.chunking(chunks), self.adapter)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """See `FrozenT2I.predict`."""

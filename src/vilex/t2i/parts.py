@@ -8,6 +8,7 @@ import diffusers
 import torch
 import transformers
 from torch import nn
+from transformers import T5GemmaConfig
 
 from vilex.errors import InputError
 from vilex.extras import needs
@@ -122,7 +123,8 @@ def _shape(folder: Path, kind: Any, dtype: torch.dtype) -> Any:
         return kind.from_pretrained(folder)
     with torch.device("meta"):
         if issubclass(kind, transformers.PreTrainedModel):
-            module = kind(kind.config_class.from_pretrained(folder))
+            config = kind.config_class.from_pretrained(folder)
+            module = kind(config.encoder if isinstance(config, T5GemmaConfig) else config)
         else:
             module = kind.from_config(read_json(folder / "config.json"))
     return nn.Module.to(module, dtype)

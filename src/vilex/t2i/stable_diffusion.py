@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vilex.prompt import Frame, Prompt
 from vilex.t2i.base import Condition
+from vilex.t2i.emphasis import clip_features
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.text import TextEncoder
 
@@ -18,6 +19,7 @@ class StableDiffusion(DiffusersT2I):
     """`FrozenT2I` over a StableDiffusionPipeline folder."""
 
     pipelines = ("StableDiffusionPipeline",)
+    reads_emphasis = True
     parts = {  # noqa: RUF012 (never changed)
         "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
         "text_encoder": ("CLIPTextModel",),
@@ -33,8 +35,10 @@ class StableDiffusion(DiffusersT2I):
         self.set_latent_shape(self.unet.config.in_channels, self.unet.config.sample_size)
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
-        output, _ = self.encoders[0].read(prompts, tokens, self.masked)
-        return Condition(output[0])
+        sequence, _ = clip_features(
+            self.encoders[0], prompts, tokens, lambda output: output[0], self.masked, self.chunks
+        )
+        return Condition(sequence)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Look words up: ids [B, L] -> embeddings [B, L, d]."""

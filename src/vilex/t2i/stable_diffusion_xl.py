@@ -9,12 +9,14 @@ prompt of nothing at all is zeros, and its auto-encoder computes in float32 thou
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from threading import RLock
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vilex.prompt import Frame, Prompt
 from vilex.t2i.base import Condition
+from vilex.t2i.emphasis import clip_features
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.text import TextEncoder, shares
 
@@ -25,6 +27,7 @@ class StableDiffusionXL(DiffusersT2I):
     """`FrozenT2I` over a StableDiffusionXLPipeline folder, base or turbo."""
 
     pipelines = ("StableDiffusionXLPipeline",)
+    reads_emphasis = True
     parts = {  # noqa: RUF012 (never changed)
         "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
         "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast"),
@@ -43,12 +46,11 @@ class StableDiffusionXL(DiffusersT2I):
         self.set_latent_shape(self.unet.config.in_channels, self.unet.config.sample_size)
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
-        outputs = [
-            encoder.read(prompts, own, masked=False, output_hidden_states=True)[0]
+        (one, _), (two, output) = (
+            clip_features(encoder, prompts, own, _penultimate, chunks=self.chunks, output_hidden_states=True)
             for encoder, own in zip(self.encoders, shares(tokens, self.encoders), strict=True)
-        ]
-        sequence = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-        pooled = outputs[1].text_embeds
+        )
+        sequence, pooled = torch.cat([one, two], dim=-1), output.text_embeds
         if self.index.get("force_zeros_for_empty_prompt"):
             filled = torch.tensor([bool(prompt.parts) for prompt in prompts], device=sequence.device)
             sequence, pooled = sequence * filled[:, None, None], pooled * filled[:, None]
@@ -87,3 +89,7 @@ class StableDiffusionXL(DiffusersT2I):
             finally:
                 if spared and half:
                     self.vae.half()
+
+
+def _penultimate(output: Any) -> Tensor:
+    return output.hidden_states[-2]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vilex.prompt import Frame, Prompt, compose, inject
+from vilex.prompt import Composed, Frame, Prompt, compose, inject
 from vilex.t2i.offload import device_of
 
 SEES_ALL = ("t5", "t5_gemma_module")  # model types whose positions see what is behind them too
@@ -79,12 +79,22 @@ class TextEncoder:
             Output of the model; [B] on the CPU, positions up to the end of each prompt.
         """
         framed = zip(prompts, frames or [self.frame] * len(prompts), strict=True)
-        layouts = [compose(prompt, frame) for prompt, frame in framed]
+        return self.read_layouts([compose(prompt, frame) for prompt, frame in framed], tokens, masked, trimmed, **how)
+
+    def read_layouts(
+        self,
+        layouts: Sequence[Composed],
+        tokens: Sequence[Mapping[str, Tensor]],
+        masked: bool,
+        trimmed: bool = False,
+        **how: Any,
+    ) -> Any:
+        """The same of prompts that are laid out already; how much they are stressed is not read here."""
         lengths = torch.tensor([layout.length for layout in layouts])
         size = int(lengths.max()) if trimmed else len(layouts[0].ids)
         ids = torch.stack([layout.ids[:size] for layout in layouts]).to(device_of(self.table))
         mask = self._mask(lengths, ids.shape[1]).to(ids.device) if masked else None
-        return self(ids, inject(self.embed(ids), layouts, list(tokens)), mask, **how), lengths
+        return self(ids, inject(self.embed(ids), list(layouts), list(tokens)), mask, **how), lengths
 
     def _mask(self, lengths: Tensor, size: int) -> Tensor:
         """Which positions each position reads, [B, 1, L, L] on the CPU, of which each prompt has its length.
