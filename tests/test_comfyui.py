@@ -23,6 +23,7 @@ from vilex.errors import InputError
 from vilex.prompt import parse
 from vilex.t2i import load_t2i
 from vilex.t2i.text import shares
+from vilex.tokens import save_tokens
 
 compose = importlib.import_module("integrations.comfyui.compose")
 nodes = importlib.import_module("integrations.comfyui.nodes")
@@ -217,3 +218,22 @@ def test_nodes_take_what_they_declare_and_give_as_much_as_they_say():
         given = typing.get_args(typing.get_type_hints(getattr(node, node.FUNCTION))["return"])
         assert len(node.RETURN_TYPES) == len(given) == len(getattr(node, "RETURN_NAMES", given))
     assert nodes.NODE_CLASS_MAPPINGS.keys() == nodes.NODE_DISPLAY_NAME_MAPPINGS.keys()
+
+
+def test_tokens_go_to_files_and_come_back(tmp_path):
+    file, tokens = str(tmp_path / "t.safetensors"), torch.randn(2, 3, 8)
+    said = nodes.SaveTokens().save(tokens, file, "cat")
+    assert said["ui"]["text"] == [f"2 image(s) -> {file}"]
+    assert torch.equal(nodes.LoadTokens().load(file, "")[0], tokens)
+    assert torch.equal(nodes.LoadTokens().load(file, "cat-001")[0], tokens[1:])
+    before = nodes.LoadTokens.IS_CHANGED(file, "")
+    save_tokens(file, {"a": tokens[0], "b": tokens[1, :2]}, {})
+    assert nodes.LoadTokens.IS_CHANGED(file, "") != before
+    for call, message in (
+        (lambda: nodes.SaveTokens().save(tokens, file, "cat"), "exists; give another name"),
+        (lambda: nodes.LoadTokens().load(file, "dog"), "holds no image 'dog', only a, b"),
+        (lambda: nodes.LoadTokens().load(file, ""), "images of 2 and 3 tokens make no batch; name one of a, b"),
+        (lambda: nodes.LoadTokens().load(str(tmp_path / "none.safetensors"), ""), "no such token file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()

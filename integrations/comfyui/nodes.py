@@ -1,10 +1,11 @@
-"""Load an encoder, encode images, compose a prompt: images as words in any ComfyUI graph.
+"""Load an encoder, encode images or load their tokens, compose a prompt: images as words in any ComfyUI graph.
 
 ComfyUI's CLIP object takes lists of (token, weight) in which a token may be an id or an embedding, as it does for
 textual inversion. So a composed prompt is its own tokens with image tokens between them, encoded by the CLIP object
 itself; weights in brackets, "(red:1.3)", and LoRAs on the text encoder keep working.
 """
 
+import os
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from vilex.encoder import ViLexEncoder, load_encoder
+from vilex.errors import InputError
+from vilex.hub.folder import file_hash
+from vilex.tokens import load_tokens, save_tokens
 
 from .compose import Conditioning, compose, stack
 
@@ -52,6 +56,56 @@ class EncodeImage:
         return (torch.cat([vilex.encode([Image.fromarray(one)], tokens) for one in pixels]),)
 
 
+class LoadTokens:
+    """Tokens of `vilex encode`, or a word of textual inversion: one image's, or all of a file as a batch."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = CATEGORY, "load", ("VILEX_TOKENS",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"file": ("STRING", {"default": "tokens.safetensors"}), "name": ("STRING", {"default": ""})}
+        }
+
+    def load(self, file: str, name: str) -> tuple[Tensor]:
+        """name: of one image in the file; all of them if empty, [B, n, d].
+
+        Raises:
+            InputError: the file cannot be read, has no such image, or images of several numbers of tokens.
+        """
+        found = load_tokens(file).tokens
+        if name and name not in found:
+            raise InputError(f"{file}: holds no image '{name}', only {', '.join(found)}")
+        chosen = [found[name]] if name else list(found.values())
+        if len(counts := {len(tokens) for tokens in chosen}) > 1:
+            numbers = " and ".join(map(str, sorted(counts)))
+            raise InputError(f"{file}: images of {numbers} tokens make no batch; name one of {', '.join(found)}")
+        return (torch.stack(chosen),)
+
+    @classmethod
+    def IS_CHANGED(cls, file: str, name: str) -> str:
+        return f"{file_hash(file) if os.path.isfile(file) else ''}#{name}"
+
+
+class SaveTokens:
+    """Tokens as a file that every vilex command and LoadTokens read; a batch's pictures are numbered."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES, OUTPUT_NODE = CATEGORY, "save", (), True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        file, name = ("STRING", {"default": "tokens.safetensors"}), ("STRING", {"default": "image"})
+        return {"required": {"tokens": ("VILEX_TOKENS",), "file": file, "name": name}}
+
+    def save(self, tokens: Tensor, file: str, name: str) -> dict[str, Any]:
+        """tokens: [B, n, d]. Raises InputError if the file is there already, or cannot be written."""
+        if os.path.exists(file):
+            raise InputError(f"{file}: exists; give another name")
+        names = [name] if len(tokens) == 1 else [f"{name}-{i:03d}" for i in range(len(tokens))]
+        save_tokens(file, dict(zip(names, tokens, strict=True)), {})
+        return {"ui": {"text": [f"{len(names)} image(s) -> {file}"]}}
+
+
 class ComposePrompt:
     """Words and images, "<a> in the snow, beside (<b:4>:1.2)", to CONDITIONING.
 
@@ -78,9 +132,17 @@ class ComposePrompt:
         return prompt, alone
 
 
-NODE_CLASS_MAPPINGS = {"LoadViLex": LoadViLex, "ViLexEncodeImage": EncodeImage, "ViLexComposePrompt": ComposePrompt}
+NODE_CLASS_MAPPINGS = {
+    "LoadViLex": LoadViLex,
+    "ViLexEncodeImage": EncodeImage,
+    "ViLexLoadTokens": LoadTokens,
+    "ViLexSaveTokens": SaveTokens,
+    "ViLexComposePrompt": ComposePrompt,
+}
 NODE_DISPLAY_NAME_MAPPINGS = {
     "LoadViLex": "Load ViLex encoder",
     "ViLexEncodeImage": "ViLex: image to tokens",
+    "ViLexLoadTokens": "ViLex: load tokens",
+    "ViLexSaveTokens": "ViLex: save tokens",
     "ViLexComposePrompt": "ViLex: words and images",
 }
