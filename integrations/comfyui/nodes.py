@@ -6,6 +6,7 @@ itself; weights in brackets, "(red:1.3)", and LoRAs on the text encoder keep wor
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from vilex.encoder import ViLexEncoder, load_encoder
 from vilex.errors import InputError
 from vilex.hub.folder import file_hash
-from vilex.tokens import load_tokens, save_tokens
+from vilex.tokens import SUFFIX, load_tokens, save_tokens
 
 from .compose import Conditioning, compose, stack
 
@@ -63,9 +64,8 @@ class LoadTokens:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {"file": ("STRING", {"default": "tokens.safetensors"}), "name": ("STRING", {"default": ""})}
-        }
+        file, name = ("STRING", {"default": "tokens.safetensors"}), ("STRING", {"default": ""})
+        return {"required": {"file": file, "name": name}}
 
     def load(self, file: str, name: str) -> tuple[Tensor]:
         """name: of one image in the file; all of them if empty, [B, n, d].
@@ -98,12 +98,29 @@ class SaveTokens:
         return {"required": {"tokens": ("VILEX_TOKENS",), "file": file, "name": name}}
 
     def save(self, tokens: Tensor, file: str, name: str) -> dict[str, Any]:
-        """tokens: [B, n, d]. Raises InputError if the file is there already, or cannot be written."""
-        if os.path.exists(file):
+        """Write tokens [B, n, d] into ComfyUI's output folder: a graph may be anybody's, and writes nowhere else.
+
+        Raises:
+            InputError: the file lies outside, is there already, or cannot be written.
+        """
+        folder = output_folder()
+        path = (folder / file).resolve()
+        if not path.is_relative_to(folder) or path.suffix != SUFFIX:
+            raise InputError(f"{file}: expected a name that ends in {SUFFIX}, in the output folder")
+        if path.exists():
             raise InputError(f"{file}: exists; give another name")
         names = [name] if len(tokens) == 1 else [f"{name}-{i:03d}" for i in range(len(tokens))]
-        save_tokens(file, dict(zip(names, tokens, strict=True)), {})
+        save_tokens(path, dict(zip(names, tokens, strict=True)), {})
         return {"ui": {"text": [f"{len(names)} image(s) -> {file}"]}}
+
+
+def output_folder() -> Path:
+    """ComfyUI's, or the current one where this runs without it."""
+    try:
+        import folder_paths
+    except ModuleNotFoundError:
+        return Path.cwd()
+    return Path(folder_paths.get_output_directory()).resolve()
 
 
 class ComposePrompt:
