@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.eval.eyesight.conftest import COLOURS
 from vilex.errors import InputError
-from vilex.eval.eyesight.labelled import read_labelled, with_classes
+from vilex.eval.eyesight.labelled import evenly, read_labelled, with_classes
 
 
 def encoded(colour):
@@ -48,9 +48,12 @@ def test_a_table_s_classes_are_texts_or_whole_numbers(tmp_path, labels):
 
 
 def test_so_many_are_the_same_ones_every_time_and_of_all_classes(coloured):
-    first, again = (read_labelled(str(coloured), images=12) for _ in range(2))
-    assert len(first) == 12 and first.classes == tuple(COLOURS)
-    assert [first.picture(i) for i in range(12)] == [again.picture(i) for i in range(12)]
+    first, again = (read_labelled(str(coloured), images=14) for _ in range(2))
+    assert sorted(np.bincount(first.labels)) == [4, 5, 5] and first.classes == tuple(COLOURS)
+    assert [first.picture(i) for i in range(14)] == [again.picture(i) for i in range(14)]
+    assert [first.classes[label] for label in first.labels] == [first.picture(i).parent.name for i in range(14)]
+    assert evenly(["a"] * 100 + ["b"] * 2, 10).tolist()[-2:] == [100, 101]
+    assert evenly(["a", "b"], 10).tolist() == [0, 1]
 
 
 def test_a_test_set_goes_by_the_classes_that_were_learned(tmp_path):

@@ -1,7 +1,7 @@
 """Pictures with a class each: a folder of folders, or a table with a column of labels."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def read_labelled(path: str, column: str = "label", images: int | None = None) -
     Args:
         path: a folder with a folder for each class (their own folders belong to it), Parquet tables, or hf:NAME.
         column: of a table, its labels: texts or whole numbers.
-        images: only so many, drawn at random, the same ones every time.
+        images: only so many, from all classes alike, at random, and the same ones every time.
     Raises:
         InputError: there is no such set, a picture has no class, or there are fewer than two classes.
     """
@@ -58,15 +58,23 @@ def read_labelled(path: str, column: str = "label", images: int | None = None) -
         found, picture = _of_rows(source, config)
     else:
         raise InputError(f"{path}: can be read in its order alone; give a folder, Parquet tables or hf:NAME")
-    chosen = np.arange(len(found))
-    if images is not None and images < len(found):
-        chosen = np.sort(np.random.default_rng(SHUFFLED).permutation(len(found))[:images])
+    chosen = np.arange(len(found)) if images is None else evenly(found, images)
     kept = [found[i] for i in chosen]
     classes = tuple(sorted(set(kept)))
     if len(classes) < 2:
         raise InputError(f"{path}: holds one class alone, {classes[0]!r}; a probe tells at least two apart")
     place = {name: i for i, name in enumerate(classes)}
     return LabelledSet(path, classes, np.array([place[one] for one in kept]), lambda i: picture(int(chosen[i])))
+
+
+def evenly(labels: Sequence[str], count: int) -> np.ndarray:
+    """The numbers of `count` pictures, sorted: as many of each class as there can be, at random within it."""
+    turns, seen = np.empty(len(labels), dtype=np.int64), Counter[str]()
+    order = np.random.default_rng(SHUFFLED).permutation(len(labels))
+    for i in order:
+        turns[i] = seen[labels[i]]
+        seen[labels[i]] += 1
+    return np.sort(order[np.argsort(turns[order], kind="stable")][:count])
 
 
 def with_classes(given: LabelledSet, classes: tuple[str, ...]) -> np.ndarray:
