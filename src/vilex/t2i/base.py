@@ -65,7 +65,7 @@ class FrozenT2I(Protocol):
 
     Attributes:
         encoders: its text encoders; an image token is a word to every one of them.
-        image_size: pixels a side.
+        image_size: pixels a side of its own pictures; `picture_size` says what it draws.
         latent_shape: (c, h, w) of x0.
         scheduler_config: the model's own diffusers scheduler configuration.
         prediction_type: `epsilon`, `v_prediction` or `flow`.
@@ -102,6 +102,24 @@ class FrozenT2I(Protocol):
     @abstractmethod
     def decode(self, x0: Tensor) -> Tensor:
         """x0 [B, c, h, w] -> pixels [B, 3, H, W], about -1..1."""
+
+    @property
+    @abstractmethod
+    def picture_size(self) -> tuple[int, int]:
+        """(width, height) in pixels of what it draws: `image_size` both, unless it is `sized`."""
+
+    @property
+    @abstractmethod
+    def size_step(self) -> int:
+        """Of how many pixels widths and heights are multiples."""
+
+    @abstractmethod
+    def sized(self, width: int, height: int) -> Self:
+        """The same model, which draws pictures of another size; its schedule and conditions are that size's.
+
+        Raises:
+            InputError: it draws one size only, or none so large, or they are no multiples of `size_step`.
+        """
 
     @abstractmethod
     def prepare(self, scheduler: Any, steps: int) -> None:

@@ -43,8 +43,8 @@ class Chroma(DiffusersT2I):
         self.set_latent_shape(channels, self.vae.config.sample_size // self.codec.compression)
 
     @property
-    def image_positions(self) -> int:
-        return (self.latent_shape[1] // 2) * (self.latent_shape[2] // 2)
+    def patch(self) -> int:
+        return 2
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         output, lengths = self.encoders[0].read(prompts, tokens, masked=True)

@@ -47,8 +47,8 @@ class Flux(DiffusersT2I):
         self.set_latent_shape(self.transformer.config.in_channels // 4, self.vae.config.sample_size // compression)
 
     @property
-    def image_positions(self) -> int:
-        return (self.latent_shape[1] // 2) * (self.latent_shape[2] // 2)
+    def patch(self) -> int:
+        return 2
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         clip, t5 = (

@@ -39,6 +39,7 @@ class DiffusersT2I(FrozenT2I):
         denoiser: the name of the part that predicts. codec_kind: what its auto-encoder's latents are.
         even_sigmas: whether the pipeline's own Euler steps are evenly spread from 1 to 1 / steps before the shift.
         mask_argument: what the pipeline calls the mask beside `prompt_embeds`, where it has one.
+        resizable: whether it draws pictures of other sizes than its own.
         reads_emphasis: whether its text encoders are CLIP's alone, which read stressed words and long prompts; see
             `vilex.t2i.emphasis`. chunks: how many each prompt is read in.
         index: model_index.json. tokenizers: by their names in it.
@@ -50,6 +51,7 @@ class DiffusersT2I(FrozenT2I):
     codec_kind: ClassVar[type[LatentCodec]] = ScaledLatents
     even_sigmas: ClassVar[bool] = False
     mask_argument: ClassVar[str | None] = None
+    resizable: ClassVar[bool] = True
     reads_emphasis: ClassVar[bool] = False
     chunks: int | None = None
     codec: LatentCodec
@@ -230,8 +232,36 @@ class DiffusersT2I(FrozenT2I):
     @property
     def image_positions(self) -> int:
         """Places of the denoiser's sequence that are of the picture, for shifts by resolution."""
-        patch = getattr(self.network.config, "patch_size", 1)
-        return (self.latent_shape[1] // patch) * (self.latent_shape[2] // patch)
+        return (self.latent_shape[1] // self.patch) * (self.latent_shape[2] // self.patch)
+
+    @property
+    def patch(self) -> int:
+        """Latents a side of one of the denoiser's places."""
+        return int(getattr(self.network.config, "patch_size", 1))
+
+    @property
+    def compression(self) -> int:
+        """Pixels a side of a latent."""
+        return self.codec.compression
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        return self.latent_shape[2] * self.compression, self.latent_shape[1] * self.compression
+
+    @property
+    def size_step(self) -> int:
+        return self.compression * self.patch
+
+    @property
+    def most_places(self) -> int | None:
+        """The denoiser's places a side at most; None where only memory bounds them."""
+        return None
+
+    def sized(self, width: int, height: int) -> Self:
+        check_size(self, width, height)
+        view = copy(self)
+        view.latent_shape = (self.latent_shape[0], height // self.compression, width // self.compression)
+        return view
 
     def prepare(self, scheduler: Any, steps: int) -> None:
         even = self.even_sigmas and type(scheduler).__name__.startswith("FlowMatchEuler")
@@ -251,3 +281,14 @@ class DiffusersT2I(FrozenT2I):
         """Set `latent_shape` and `image_size` from x0's channels and side."""
         self.latent_shape = (channels, size, size)
         self.image_size = size * self.codec.compression
+
+
+def check_size(t2i: DiffusersT2I, width: int, height: int) -> None:
+    """Raise InputError if a frozen model draws no pictures of a size; see `FrozenT2I.sized`."""
+    own, step, most = t2i.image_size, t2i.size_step, t2i.most_places
+    if not t2i.resizable and (width, height) != (own, own):
+        raise InputError(f"size {width}x{height}: {t2i.pipelines[0]} draws {own}x{own} alone; leave the size out")
+    if width < step or height < step or width % step or height % step:
+        raise InputError(f"size {width}x{height}: {t2i.pipelines[0]} draws multiples of {step} pixels")
+    if most and max(width, height) > most * step:
+        raise InputError(f"size {width}x{height}: {t2i.pipelines[0]} draws at most {most * step} pixels a side")

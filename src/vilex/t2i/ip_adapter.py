@@ -57,6 +57,10 @@ class IPAdapterT2I:
         """See `FrozenT2I.chunking`."""
         return IPAdapterT2I(self.base.chunking(chunks), self.adapter)
 
+    def sized(self, width: int, height: int) -> "IPAdapterT2I":
+        """See `FrozenT2I.sized`."""
+        return IPAdapterT2I(self.base.sized(width, height), self.adapter)
+
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """See `FrozenT2I.predict`."""
         install(self.base.network)  # again where somebody has set other processors since

@@ -17,12 +17,18 @@ from vilex.t2i.text import TextEncoder
 
 
 class PixelSpace(DiffusersT2I):
-    """A family whose x0 is the picture."""
+    """A family whose x0 is the picture, of one size."""
+
+    resizable = False
 
     def set_pixel_shape(self) -> None:
         """Set `latent_shape` and `image_size` from the denoiser."""
         size = self.unet.config.sample_size
         self.latent_shape, self.image_size = (self.unet.config.in_channels, size, size), size
+
+    @property
+    def compression(self) -> int:
+        return 1
 
     def encode(self, pixels: Tensor) -> Tensor:
         return pixels.to(self.dtype)

@@ -54,8 +54,8 @@ class QwenImage(DiffusersT2I):
         self.set_latent_shape(self.transformer.config.in_channels // 4, side)
 
     @property
-    def image_positions(self) -> int:
-        return (self.latent_shape[1] // 2) * (self.latent_shape[2] // 2)
+    def patch(self) -> int:
+        return 2
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         sequence, lengths = self.reader.read(prompts, tokens)

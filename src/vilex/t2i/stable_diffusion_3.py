@@ -46,6 +46,10 @@ class StableDiffusion3(DiffusersT2I):
             )
         self.set_latent_shape(self.transformer.config.in_channels, self.transformer.config.sample_size)
 
+    @property
+    def most_places(self) -> int:
+        return int(self.transformer.config.pos_embed_max_size)
+
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         parts = shares(tokens, self.encoders)
         clips = [

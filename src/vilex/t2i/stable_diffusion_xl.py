@@ -2,8 +2,8 @@
 
 An image token is a word to both text encoders: its first columns are the first one's, the others the second's.
 Both give their penultimate hidden states; the U-Net also reads the second one's projected [EOS] and six numbers:
-original size, crop and target size, all of them the model's own size without a crop. Where the model says so, a
-prompt of nothing at all is zeros, and its auto-encoder computes in float32 though its weights be float16.
+original size, crop and target size, both of them that of the picture that is drawn, without a crop. Where the model
+says so, a prompt of nothing at all is zeros, and its auto-encoder computes in float32 though its weights be float16.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,8 +57,8 @@ class StableDiffusionXL(DiffusersT2I):
         return Condition(sequence, pooled=pooled)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        size = [self.image_size] * 2
-        numbers = torch.tensor([*size, 0, 0, *size], device=x_t.device, dtype=self.dtype)
+        width, height = self.picture_size
+        numbers = torch.tensor([height, width, 0, 0, height, width], device=x_t.device, dtype=self.dtype)
         assert condition.pooled is not None
         added = {"text_embeds": condition.pooled.to(self.dtype), "time_ids": numbers.expand(len(x_t), -1)}
         sequence, beside = condition.sequence.to(self.dtype), condition.cross_attention_kwargs(self.dtype)

@@ -41,8 +41,12 @@ class ZImage(DiffusersT2I):
         self.set_latent_shape(self.transformer.config.in_channels, self.vae.config.sample_size // compression)
 
     @property
-    def image_positions(self) -> int:
-        return (self.latent_shape[1] // PATCH) * (self.latent_shape[2] // PATCH)
+    def patch(self) -> int:
+        return PATCH
+
+    @property
+    def most_places(self) -> int:
+        return min(self.transformer.config.axes_lens[1:])
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         sequence, lengths = self.reader.read(prompts, tokens)
