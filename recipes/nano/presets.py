@@ -124,7 +124,7 @@ class UnderstandingPreset:
     heads: int = 4
     hidden: int = 512  # of its MLP, gated
     least: int = 2  # times that a word must occur to be one
-    epochs: float = 6.0  # over pictures, each with all its questions
+    epochs: float = 2.0  # over pictures, each with all its questions
     batch: int = 32  # pictures
     rates: tuple[float, ...] = (7e-4, 1.4e-3)  # tried for every row alike, by the first seed
     seeds: int = 3

@@ -42,6 +42,7 @@ from vilex.understand.sweep import Sweep, run_sweep
 
 TEXT_LENGTH = 96  # of a question and its answer; captions of four things and a sign need 80
 LONGEST = 80  # of an answer
+MICRO = 8  # pictures at once: of like lengths, for clips are four times as long as scenes
 SHARED = ("rates", "seeds", "tables", "redrawn", "resamples")  # settings that do not make other runs
 
 
@@ -103,7 +104,8 @@ def run_config(preset: Preset, out: Path, sets: Path, home: Path) -> TransferCon
         optim=TransferOptim(weight_decay=1e-5, decay="matrices", b2=0.99),
         decode=DecodeConfig(max_new_tokens=LONGEST, batch_size=64),
         run=TransferRun(
-            epochs=settings.epochs, batch_size=settings.batch, device=preset.device, threads=preset.threads,
+            epochs=settings.epochs, batch_size=settings.batch, micro_batch=MICRO,
+            device=preset.device, threads=preset.threads,
             mixed_precision="bf16" if settled_precision(preset, out) == "bf16" else "no",
             look_every=0, save_every=500, keep=1,
         ),

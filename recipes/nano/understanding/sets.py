@@ -34,7 +34,7 @@ from vilex.understand.tasks.task import Published
 TASK_OF = {CAPTION: "cococap", "clip-caption": "cococap", REFER: "refcoco"}  # all other kinds have short answers
 SHORT = "gqa"
 EASY, NLVR = "easy-vqa", "nlvr"
-HELD_BACK = 10  # of others' training sets, every tenth picture is for validation
+HELD_BACK = 100  # pictures of each of the others' training sets are for validation, but no more than a tenth
 BOXES = ((0, 100), (150, 250), (300, 400))  # columns of NLVR's three boxes
 
 Splits = dict[str, list[Example]]
@@ -144,13 +144,16 @@ def _boxes(table: Path, folder: Path) -> Splits:
 
 
 def _held_back(found: Splits) -> Splits:
-    """A tenth of the training pictures, by their names, is for validation."""
-
-    def held(example: Example) -> bool:
-        return hashlib.sha256(str(example.fields["picture"]).encode()).digest()[0] % HELD_BACK == 0
-
+    """Some of the training pictures, by the hashes of their names, are for validation."""
     train = found["train"]
-    return {**found, "train": [x for x in train if not held(x)], "validation": [x for x in train if held(x)]}
+    pictures = sorted(
+        {str(one.fields["picture"]) for one in train}, key=lambda name: hashlib.sha256(name.encode()).digest()
+    )
+    held = set(pictures[: min(HELD_BACK, max(1, len(pictures) // 10))])
+    sides: Splits = {"train": [], "validation": []}
+    for one in train:
+        sides["validation" if one.fields["picture"] in held else "train"].append(one)
+    return {**found, **sides}
 
 
 def _fields(name: str, picture: str) -> dict[str, str]:

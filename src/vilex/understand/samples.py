@@ -181,8 +181,9 @@ class AskedData(Dataset[Visit]):
         return vary(self.examples[place], random.Random(int(seed)))
 
     def collate(self, visits: list[Visit]) -> list[AskedBatch]:
-        """A batch's visits, laid out in micro-batches."""
+        """A batch's visits, laid out in micro-batches; like lengths together, so that little is padded."""
         size = self.micro or len(visits)
+        visits = sorted(visits, key=lambda one: (len(one.examples[0].images), len(one.examples)))
         return [self._lay(visits[i : i + size]) for i in range(0, len(visits), size)]
 
     def _lay(self, visits: Sequence[Visit]) -> AskedBatch:
