@@ -13,12 +13,15 @@ from vilex.prompt import parse
 from vilex.t2i import load_t2i
 
 
+def without_weights(folder, to):
+    shutil.copytree(folder, to, ignore=shutil.ignore_patterns("*.safetensors"))
+    return to
+
+
 @pytest.fixture
 def configurations(sd_folder, tmp_path):
     """Stable Diffusion's folder without weights."""
-    folder = tmp_path / "configurations"
-    shutil.copytree(sd_folder[1], folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    return folder
+    return without_weights(sd_folder[1], tmp_path / "configurations")
 
 
 def same(a, b):
@@ -40,6 +43,13 @@ def test_a_whole_pipeline_needs_configurations_alone(sd_folder, configurations, 
     assert same(load_t2i(configurations, checkpoint=file), load_t2i(sd_folder[1]))
     half = load_t2i(configurations, torch.bfloat16, checkpoint=file)
     assert {getattr(half, name).dtype for name in half.names} == {torch.bfloat16}
+
+
+def test_two_text_encoders_of_which_one_is_open_clips(tmp_path):
+    base = FAMILIES["sdxl"].make(tmp_path / "xl")
+    file = single_files.stable_diffusion_xl(base, tmp_path / "xl.safetensors")
+    found = load_t2i(without_weights(base, tmp_path / "configurations"), checkpoint=file)
+    assert same(found, load_t2i(base))
 
 
 def test_what_the_file_leaves_out_comes_from_the_folder(sd_folder, configurations, tmp_path):
