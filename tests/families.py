@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
@@ -27,6 +28,8 @@ from diffusers import (
     IFPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
+    PRXPipeline,
+    PRXTransformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SD3Transformer2DModel,
@@ -48,11 +51,13 @@ from transformers import (
     Qwen3Model,
     T5Config,
     T5EncoderModel,
+    T5GemmaConfig,
     T5TokenizerFast,
 )
+from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder, T5GemmaModuleConfig
 
 from benchmarks.shapes import BETAS
-from benchmarks.words import WORDS, clip_words, qwen_words, t5_words
+from benchmarks.words import WORDS, clip_words, gemma_words, qwen_words, t5_words
 from tests import tiny
 
 POSITIONS = 48  # of language models that are published with 512 and more: what their tests take grows with them
@@ -302,6 +307,45 @@ def pixart_sigma(folder: Path) -> Path:
     return folder
 
 
+GEMMA = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "query_pre_attn_scalar": 8,
+}  # fmt: skip
+
+
+def deep_compression() -> AutoencoderDC:
+    """An auto-encoder of Sana's class."""
+    blocks, widths, attention = ("ResBlock", "EfficientViTBlock"), (8, 16), ((), (5,))
+    return AutoencoderDC(
+        latent_channels=4, attention_head_dim=4, encoder_block_types=blocks, decoder_block_types=blocks,
+        encoder_block_out_channels=widths, decoder_block_out_channels=widths, encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=(1, 1), encoder_qkv_multiscales=attention, decoder_qkv_multiscales=attention,
+        upsample_block_type="interpolate", downsample_block_type="conv", scaling_factor=0.41407,
+    )  # fmt: skip
+
+
+def prx(folder: Path, auto_encoder: AutoencoderDC | None = None) -> Path:
+    """Its text encoder's configuration is within that of the whole T5Gemma, as it is published."""
+    torch.manual_seed(21)
+    words = gemma_words()
+    words.model_max_length = 80
+    own = T5GemmaModuleConfig(vocab_size=len(words), **GEMMA)
+    config = T5GemmaConfig(encoder=own, decoder=own, vocab_size=len(words))
+    transformer = PRXTransformer2DModel(
+        in_channels=4, patch_size=2, context_in_dim=32, hidden_size=32, num_heads=2, depth=2, axes_dim=[8, 8]
+    )
+    with torch.no_grad():  # what begins at nothing gets values, words are heard
+        for block in transformer.blocks:
+            block.modulation.lin.weight.normal_(std=0.3)
+        transformer.txt_in.weight.mul_(3)
+    PRXPipeline(
+        transformer, FlowMatchEulerDiscreteScheduler(shift=3.0), T5GemmaEncoder(config.encoder), words,
+        auto_encoder or vae(4, shift_factor=0.1, scaling_factor=0.4), default_sample_size=16,
+    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+    config.save_pretrained(folder / "text_encoder")
+    return folder
+
+
 def qwen_image(folder: Path) -> Path:
     """Its auto-encoder's configuration says how large pictures are, which the published one's does not."""
     torch.manual_seed(20)
@@ -363,6 +407,7 @@ FAMILIES = {
         ),
         "dpm++",
     ),
+    "prx": Family(prx, lambda weight: _plain(weight) | {"use_resolution_binning": False}, "euler"),
     "if": Family(deepfloyd_if, lambda weight: {"guidance_scale": weight, "clean_caption": False}, "ddpm"),
     "z-image": Family(z_image, lambda weight: {"guidance_scale": weight - 1, "negative_prompt": ""}, "euler"),
     "pixels": Family(pixel_diffusion, None, "ddim"),

@@ -24,6 +24,8 @@ ROUND = {  # published so
     "lodestones/Chroma1-HD": 8.9e9,
     "Qwen/Qwen-Image": 20.4e9,
     "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS": 0.61e9,
+    "Photoroom/prx-256-t2i": 1.17e9,  # "about 1.3 B" on its page, this by its configuration
+    "Photoroom/prx-512-t2i": 1.17e9,
 }
 
 

@@ -23,6 +23,7 @@ SPOKEN = (
     "chroma",
     "qwen-image",
     "pixart-sigma",
+    "prx",
     "if",
     "z-image",
     "pixels",
@@ -69,7 +70,7 @@ def test_dreambooth_learns_in_any_denoiser_and_is_gone_afterwards(family, lexico
     name = family[0]
     how = {"seed": 7, "steps": 2, "guidance": Guidance(2.5), "scheduler": FAMILIES[name].scheduler}
     before = lexicon.generate("sks dog", **how)[0]
-    if name in ("pixart-sigma",):
+    if name in ("pixart-sigma", "prx"):
         with pytest.raises(InputError, match="has no low-rank weights"):
             add_adapter(lexicon.t2i, 2)
         return

@@ -6,6 +6,7 @@ width itself, so that a token is a row of its table. Of one model with two auto-
 deep-compression one, both are read.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -80,7 +81,9 @@ class CleanedFrame(Frame):
 def _cleaner() -> Callable[[str], str]:
     with needs("prx"):
         import ftfy  # noqa: F401 (by which diffusers cleans)
-    from diffusers.pipelines.prx.pipeline_prx import TextPreprocessor
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # diffusers (0.42) is to rename what this file imports
+        from diffusers.pipelines.prx.pipeline_prx import TextPreprocessor
 
     clean: Callable[[str], str] = TextPreprocessor().clean_text
     return clean
