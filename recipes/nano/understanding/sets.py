@@ -83,7 +83,8 @@ def _nlvr(data: Path) -> Path | None:
 def _ours(folder: Path, table: str) -> Splits:
     codec = load_codec()
     return {
-        split: with_masks_in_words(_examples(folder, table, split), codec) for split in ("train", "validation", "test")
+        split: with_masks_in_words(examples_of_table(folder, table, split), codec)
+        for split in ("train", "validation", "test")
     }
 
 
@@ -94,7 +95,8 @@ def with_masks_in_words(examples: Iterable[Example], codec) -> list[Example]:
     return [spoken.get(one.id, one) for one in examples]
 
 
-def _examples(folder: Path, table: str, split: str) -> Iterator[Example]:
+def examples_of_table(folder: Path, table: str, split: str) -> Iterator[Example]:
+    """A table's examples, its pictures beside it; those that refer have no answer yet (`with_masks_in_words`)."""
     for i, (frames, questions, masks) in enumerate(read_rows(folder / "tables" / f"{table}-{split}.parquet")):
         name = f"{table}-{split}-{i:05d}"
         images = tuple(_kept(frame, folder / "pictures" / f"{name}-{k}.png") for k, frame in enumerate(frames))
