@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from PIL import Image, ImageDraw
 from scipy.stats import bootstrap
 from transformers import AutoTokenizer, SiglipVisionModel
@@ -26,6 +27,7 @@ from recipes.nano.understanding.intervals import Answered, Resamples, interval_o
 from recipes.nano.understanding.language import make_language
 from recipes.nano.understanding.towers import encoder_folder, shown_by_vilex
 from vilex.encoder import load_encoder
+from vilex.errors import InputError
 from vilex.train.toml import load_toml
 from vilex.understand.examples import Example, read_examples
 
@@ -176,6 +178,21 @@ def test_intervals_are_those_of_the_bootstrap_and_know_of_seeds():
     draws = Resamples(pictures, 1, 500)
     paired = draws.means(Answered(marks + 5, pictures)) - draws.means(Answered(marks, pictures))
     assert np.allclose(paired, 5)
+
+
+def test_two_processes_share_the_rows(tmp_path):
+    there = FileLock(tmp_path / "b.lock")
+    there.acquire()
+    seen = []
+    for name in contest.in_turn(["a", "b", "c"], tmp_path, patience=0.01):
+        seen.append(name)
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / f"{name}.lock").acquire(timeout=0)
+        if name == "c":
+            there.release()
+    assert seen == ["a", "c", "b"]
+    with pytest.raises(InputError, match=r"understanding.tables: there is no '7'; there are 3, 4, 5, A1"):
+        contest.write_tables(Preset(understanding=UnderstandingPreset(tables=("7",))), tmp_path, tmp_path)
 
 
 def test_the_commonest_answer_is_that_of_training():

@@ -139,6 +139,9 @@ def test_the_command_writes_examples_beside_the_model_and_keeps_what_is_there(tm
     monkeypatch.setattr(sys, "argv", arguments)
     (tmp_path / "out").mkdir()
     smollm.main()
+    assert (
+        "CIDEr 500.0; of the test file 500.0" in capsys.readouterr().out
+    )  # all agree, on two words: two orders of four
     photos = {split: read_examples(tmp_path / "out" / "flickr8k" / f"{split}.jsonl") for split in smollm.SPLITS}
     assert [len(some) for some in photos.values()] == [16, 2, 2]
     assert len({one.id for some in photos.values() for one in some}) == 20

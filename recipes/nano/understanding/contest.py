@@ -6,15 +6,21 @@
 
 A row is a sweep of `vilex understand sweep`: the same rates for every row tried by the first seed, the best on
 validation run by the others, all of them tested. Stopped at any moment, the same command goes on; after every row the
-page is written anew, and says of the others that they have not been run yet.
+page is written anew, and says of the others that they have not been run yet. The same command in two processes at once
+shares the rows between them: with `threads=1` each, that is faster than two threads of one.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from recipes.nano.frozen import frozen_model
 from recipes.nano.presets import Preset, UnderstandingPreset
@@ -27,6 +33,7 @@ from recipes.nano.understanding.redrawing import redraw
 from recipes.nano.understanding.sets import make_sets
 from recipes.nano.understanding.towers import Missing, encoder_folder
 from recipes.nano.vilex import settled_precision
+from vilex.errors import InputError
 from vilex.hub.folder import weights_hash
 from vilex.understand.config import (
     AskingConfig,
@@ -54,13 +61,19 @@ def write_tables(preset: Preset, data: Path, out: Path) -> None:
     """
     out = out.absolute()  # relative paths of a TOML file are relative to it
     settings = preset.understanding
-    sets = make_sets(data, out / "understanding", sizes_of(settings))
-    home = prepare(preset, out, sets)
+    if strange := [number for number in settings.tables if number not in TABLES]:
+        raise InputError(f"understanding.tables: there is no '{strange[0]}'; there are {', '.join(TABLES)}")
+    (out / "understanding").mkdir(parents=True, exist_ok=True)
+    with FileLock(out / "understanding" / "sets.lock"):
+        sets = make_sets(data, out / "understanding", sizes_of(settings))
+        home = prepare(preset, out, sets)
     sweeps: dict[str, dict[str, Any]] = {}
     missing: dict[str, str] = {}
     distances: dict[str, dict[str, float]] = {}
-    for name in dict.fromkeys(one for number in settings.tables for one in TABLES[number].columns):
+    names = list(dict.fromkeys(one for number in settings.tables for one in TABLES[number].columns))
+    for done, name in enumerate(in_turn(names, home / "locks"), 1):
         contestant = CONTESTANTS[name]
+        print(f"understanding: row {done} of {len(names)}: {contestant.title}", flush=True)
         try:
             sweeps[name] = compete(contestant, preset, out, sets, home)
         except Missing as error:
@@ -72,6 +85,29 @@ def write_tables(preset: Preset, data: Path, out: Path) -> None:
         write_results(home, sets, sweeps, missing, distances, settings)
     write_results(home, sets, sweeps, missing, distances, settings)
     print(f"understanding: {len(sweeps)} rows, {len(missing)} not yet run -> {home / 'results.md'}", flush=True)
+
+
+def in_turn(names: Sequence[str], locks: Path, patience: float = 5.0) -> Iterator[str]:
+    """Names, each while no other process has it, in their order but for those that are taken; waits for the last ones.
+
+    Args:
+        patience: seconds between two looks whether one is free.
+    """
+    locks.mkdir(parents=True, exist_ok=True)
+    left = [(name, FileLock(locks / f"{name}.lock")) for name in names]
+    while left:
+        for one in left:
+            with suppress(Timeout):
+                one[1].acquire(timeout=0)
+                break
+        else:
+            time.sleep(patience)
+            continue
+        left.remove(one)
+        try:
+            yield one[0]
+        finally:
+            one[1].release()
 
 
 def sizes_of(settings: UnderstandingPreset) -> Sizes:
@@ -88,7 +124,9 @@ def prepare(preset: Preset, out: Path, sets: Path) -> Path:
     if not (home / "language" / "config.json").is_file():
         examples = read_examples(sets / "train.jsonl")
         make_language((text for one in examples for text in (one.prefix, *one.suffixes)), settings, home / "language")
-    write_toml(run_config(preset, out, sets, home), home / "run.toml")
+    aside = home / f"run.{os.getpid()}.tmp"
+    write_toml(run_config(preset, out, sets, home), aside)
+    os.replace(aside, home / "run.toml")
     return home
 
 
@@ -107,7 +145,7 @@ def run_config(preset: Preset, out: Path, sets: Path, home: Path) -> TransferCon
             epochs=settings.epochs, batch_size=settings.batch, micro_batch=MICRO,
             device=preset.device, threads=preset.threads,
             mixed_precision="bf16" if settled_precision(preset, out) == "bf16" else "no",
-            look_every=0, save_every=500, keep=1,
+            look_every=0, save_every=100, keep=1,
         ),
     )  # fmt: skip
 
@@ -134,7 +172,6 @@ def compete(contestant: Contestant, preset: Preset, out: Path, sets: Path, home:
         score="task",
         test=str(sets / "test.jsonl"),
     )
-    print(f"understanding: {contestant.title} -> {folder}", flush=True)
     return {**run_sweep(sweep, folder), "folder": str(folder), "weights_sha256": weights_hash(encoder)}
 
 

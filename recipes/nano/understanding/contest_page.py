@@ -92,7 +92,7 @@ def write_results(
     for name, by_kind in means.items():
         numbers = {kind: asdict(interval_of(values)) for kind, values in by_kind.items()}
         found["rows"][name] = {**rows[name].about, "kinds": numbers}
-    for pair in {pair for number in settings.tables for pair in TABLES[number].pairs}:
+    for pair in dict.fromkeys(pair for number in settings.tables for pair in TABLES[number].pairs):
         if pair.one in means and pair.other in means:
             one, other = means[pair.one], means[pair.other]
             found["differences"][_key(pair)] = {

@@ -16,9 +16,11 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -29,6 +31,7 @@ from vilex.errors import InputError
 from vilex.extras import needs
 from vilex.hub.loading import quiet_loading
 from vilex.understand.examples import Example, write_examples
+from vilex.understand.metrics.captions import cider
 from vilex.understand.tasks.registry import find_task, load_examples
 from vilex.understand.tasks.task import Published
 
@@ -118,9 +121,19 @@ def write_flickr8k(table: Path, folder: Path) -> None:
     examples = load_examples(find_task("flickr8k"), Published((table,), folder / "pictures"))
     examples.sort(key=lambda one: hashlib.sha256(one.id.encode()).digest())
     tenth = len(examples) // 10
+    say = f"people's captions of all of them, each turn against the other four: CIDEr {peoples_cider(examples):.1f}"
     parts = {"train": examples[2 * tenth :], "validation": examples[tenth : 2 * tenth], "test": examples[:tenth]}
     for split, some in parts.items():
         write_examples(folder / f"{split}.jsonl", some)
+    print(f"{folder}: {say}; of the test file {peoples_cider(parts['test']):.1f}")
+
+
+def peoples_cider(examples: Sequence[Example]) -> float:
+    """What a person's caption scores against the other people's, times 100; the mean over whose caption it is."""
+    said = [one.suffixes for one in examples]
+    turns = range(len(said[0]))
+    each = [cider([some[k] for some in said], [some[:k] + some[k + 1 :] for some in said]).mean() for k in turns]
+    return 100 * float(np.mean(each))
 
 
 def write_scenes(emoji: Path, folder: Path, sizes: Sizes = SCENES) -> None:

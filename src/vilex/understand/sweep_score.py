@@ -41,7 +41,7 @@ def score_file(
         InputError: a file or picture cannot be read, or there is nothing to score by.
     """
     examples = read_examples(path, Path(config.data.root) if config.data.root else None)
-    cache, refused = fill_cache(config.features, vlm.features, pictures_of(examples))
+    cache, refused = fill_cache(config.features, vlm.features, dict.fromkeys(pictures_of(examples)))
     if refused:
         raise InputError(refused[0])
     gallery = Gallery(vlm.features.views, cache)
