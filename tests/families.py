@@ -32,6 +32,8 @@ from diffusers import (
     PRXTransformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
+    SanaPipeline,
+    SanaTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
@@ -44,6 +46,9 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    Gemma2Config,
+    Gemma2Model,
+    GemmaTokenizer,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen3Config,
@@ -59,6 +64,7 @@ from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder, T5Gemma
 from benchmarks.shapes import BETAS
 from benchmarks.words import WORDS, clip_words, gemma_words, qwen_words, t5_words
 from tests import tiny
+from vilex.t2i.sana import instruction
 
 POSITIONS = 48  # of language models that are published with 512 and more: what their tests take grows with them
 
@@ -72,12 +78,14 @@ class Family:
         cfg: arguments of the pipeline for a guidance weight; None where diffusers has no pipeline.
         scheduler: the name under which the lexicon takes the pipeline's own scheduler.
         absent: parts that the folder goes without.
+        sizes: width and height of pictures that are not square, as its pipeline takes them.
     """
 
     make: Callable[[Path], Path]
     cfg: Callable[[float], dict[str, Any]] | None
     scheduler: str
     absent: tuple[str, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ((24, 16), (16, 32))
 
 
 def clip(projected: bool, width: int = 32, pad_token: str = "<|endoftext|>"):
@@ -346,6 +354,27 @@ def prx(folder: Path, auto_encoder: AutoencoderDC | None = None) -> Path:
     return folder
 
 
+def gemma_2(*known: str) -> tuple[Gemma2Model, GemmaTokenizer]:
+    """Gemma 2 and its tokenizer, to which each of some texts is one word: long templates take their time."""
+    words = gemma_words()
+    words.add_tokens(list(known))
+    words.model_max_length = POSITIONS
+    return Gemma2Model(Gemma2Config(vocab_size=len(words), **GEMMA)), words
+
+
+def sana(folder: Path) -> Path:
+    torch.manual_seed(22)
+    text_encoder, words = gemma_2(*instruction().split("\n")[:-1])
+    transformer = SanaTransformer2DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=2,
+        num_cross_attention_heads=2, cross_attention_head_dim=16, cross_attention_dim=32, caption_channels=32,
+        sample_size=16,
+    )  # fmt: skip
+    scheduler = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    SanaPipeline(words, text_encoder, deep_compression(), transformer, scheduler).save_pretrained(folder)
+    return folder
+
+
 def qwen_image(folder: Path) -> Path:
     """Its auto-encoder's configuration says how large pictures are, which the published one's does not."""
     torch.manual_seed(20)
@@ -408,6 +437,12 @@ FAMILIES = {
         "dpm++",
     ),
     "prx": Family(prx, lambda weight: _plain(weight) | {"use_resolution_binning": False}, "euler"),
+    "sana": Family(
+        sana,
+        lambda weight: _plain(weight) | {"use_resolution_binning": False, "max_sequence_length": POSITIONS},
+        "dpm++",
+        sizes=((64, 32), (32, 64)),
+    ),
     "if": Family(deepfloyd_if, lambda weight: {"guidance_scale": weight, "clean_caption": False}, "ddpm"),
     "z-image": Family(z_image, lambda weight: {"guidance_scale": weight - 1, "negative_prompt": ""}, "euler"),
     "pixels": Family(pixel_diffusion, None, "ddim"),

@@ -26,6 +26,8 @@ ROUND = {  # published so
     "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS": 0.61e9,
     "Photoroom/prx-256-t2i": 1.17e9,  # "about 1.3 B" on its page, this by its configuration
     "Photoroom/prx-512-t2i": 1.17e9,
+    "Efficient-Large-Model/Sana_600M_512px_diffusers": 0.59e9,
+    "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": 1.6e9,
 }
 
 

@@ -19,7 +19,7 @@ from vilex.guidance import Mixture
 from vilex.img2img import Start
 from vilex.scheduler_options import Scheduler, as_scheduled, check_options, name_and_options
 from vilex.t2i.base import FrozenT2I
-from vilex.t2i.schedule import FLOW_LEVELS, SAMPLING, is_flow, is_neutral, level_settings, num_levels
+from vilex.t2i.schedule import FLOW_LEVELS, LEVELS, SAMPLING, is_flow, is_neutral, level_settings, num_levels
 
 SCHEDULERS = {
     "dpm++": "DPMSolverMultistepScheduler",
@@ -72,9 +72,12 @@ def make_scheduler(given: Scheduler, config: dict[str, Any]) -> Any:
     if flow and not kind.__name__.startswith("FlowMatch"):
         shift = config.get("shift", config.get("flow_shift", 1.0))
         settings |= {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
+    elif flow:
+        settings |= {"shift": config.get("shift", config.get("flow_shift", 1.0))}  # an eps-model's name for it
     for key, value in settings.items():
         stepping = key in SAMPLING and key != "shift_terminal"
         stepping |= not flow and key in FLOW_LEVELS and key != "use_flow_sigmas"  # a flow's shift without a flow
+        stepping |= flow and key in LEVELS  # betas beside a flow
         if key.startswith("_") or key in known or stepping or key in OF_ANOTHER_CLASS or is_neutral(key, value):
             continue
         if key != "prediction_type" and not (flow and key in TRANSLATED):

@@ -24,6 +24,7 @@ SPOKEN = (
     "qwen-image",
     "pixart-sigma",
     "prx",
+    "sana",
     "if",
     "z-image",
     "pixels",

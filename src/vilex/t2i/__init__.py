@@ -22,6 +22,7 @@ from vilex.t2i.pixart_sigma import PixArtSigma
 from vilex.t2i.pixel_diffusion import PixelDiffusion
 from vilex.t2i.prx import PRX
 from vilex.t2i.qwen_image import QwenImage
+from vilex.t2i.sana import Sana
 from vilex.t2i.single_file import check_single_file, holds_pipeline
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.t2i.stable_diffusion_3 import StableDiffusion3
@@ -40,6 +41,7 @@ FAMILIES: tuple[type[DiffusersT2I], ...] = (
     QwenImage,
     PixArtSigma,
     PRX,
+    Sana,
     DeepFloydIF,
     PixelDiffusion,
     ZImage,

@@ -15,11 +15,12 @@ from diffusers import AutoencoderDC
 from torch import Tensor
 
 from vilex.extras import needs
-from vilex.prompt import Frame, Prompt
+from vilex.prompt import Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.chat import within
 from vilex.t2i.codec import DeepCompression
 from vilex.t2i.folder import DiffusersT2I
+from vilex.t2i.frames import bare_frame
 from vilex.t2i.text import TextEncoder
 
 POSITIONS = 256
@@ -47,8 +48,7 @@ class PRX(DiffusersT2I):
 
     def setup(self) -> None:
         words = self.tokenizers["tokenizer"]
-        frame = Frame.of(words, min(POSITIONS, words.model_max_length))
-        frame = CleanedFrame(words, frame.positions, frame.before, frame.after, bare=True)
+        frame = bare_frame(words, min(POSITIONS, words.model_max_length), clean)
         self.encoders = [TextEncoder(self.text_encoder, frame, native=True)]
         if isinstance(self.vae, AutoencoderDC):
             self.codec = DeepCompression(self.vae)
@@ -69,12 +69,13 @@ class PRX(DiffusersT2I):
         )[0]
 
 
-class CleanedFrame(Frame):
-    """A frame whose words are cleaned first; a space before them stays."""
+def clean(text: str) -> str:
+    """Words as the model was trained on them.
 
-    def ids(self, text: str, inside: bool = False) -> list[int]:
-        cleaned = _cleaner()(text)
-        return super().ids(cleaned, inside or text.startswith(" ")) if cleaned else []
+    Raises:
+        MissingPackage: ftfy is not installed.
+    """
+    return _cleaner()(text)
 
 
 @cache
@@ -85,5 +86,5 @@ def _cleaner() -> Callable[[str], str]:
         warnings.simplefilter("ignore", FutureWarning)  # diffusers (0.42) is to rename what this file imports
         from diffusers.pipelines.prx.pipeline_prx import TextPreprocessor
 
-    clean: Callable[[str], str] = TextPreprocessor().clean_text
-    return clean
+    found: Callable[[str], str] = TextPreprocessor().clean_text
+    return found

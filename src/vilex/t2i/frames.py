@@ -1,0 +1,41 @@
+"""Frames of families that do something to words before they are read, or put a space before the prompt."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vilex.prompt import Frame
+
+
+@dataclass(frozen=True)
+class TreatedFrame(Frame):
+    """A frame whose words are treated first, each piece between images by itself.
+
+    Attributes:
+        treat: what is done to them, as `str.lower`; a space that stands before a piece stays.
+        spaced: whether what stands before the prompt ends in a space, which is then the first word's.
+    """
+
+    treat: Callable[[str], str] = str
+    spaced: bool = False
+
+    def ids(self, text: str, inside: bool = False) -> list[int]:
+        inside = inside or self.spaced or text.startswith(" ")
+        treated = self.treat(text).strip()
+        return super().ids(treated, inside) if treated else []
+
+
+def spaced_frame(tokenizer: Any, before: str, positions: int, treat: Callable[[str], str] = str) -> TreatedFrame:
+    """A text and a space before the prompt, nothing after it.
+
+    Args:
+        positions: from the prompt on, [BOS] among them.
+    """
+    ids = tuple(tokenizer(before.rstrip()).input_ids)
+    return TreatedFrame(tokenizer, len(ids) + positions - 1, ids, (), True, treat, spaced=True)
+
+
+def bare_frame(tokenizer: Any, positions: int, treat: Callable[[str], str] = str) -> TreatedFrame:
+    """What the tokenizer itself puts around a text; a word's space is its own."""
+    own = Frame.of(tokenizer, positions)
+    return TreatedFrame(tokenizer, positions, own.before, own.after, True, treat)
