@@ -8,9 +8,11 @@ __all__ = [
     "InputError",
     "ViLexConfig",
     "ViLexEncoder",
+    "VisualLanguageModel",
     "VisualLexicon",
     "average",
     "load_tokens",
+    "load_vlm",
     "save_tokens",
     "slerp",
 ]
@@ -20,9 +22,11 @@ _HOMES = {
     "InputError": "vilex.errors",
     "ViLexConfig": "vilex.encoder",
     "ViLexEncoder": "vilex.encoder",
+    "VisualLanguageModel": "vilex.understand.vlm",
     "VisualLexicon": "vilex.lexicon",
     "average": "vilex.tokens",
     "load_tokens": "vilex.tokens",
+    "load_vlm": "vilex.understand.vlm_folder",
     "save_tokens": "vilex.tokens",
     "slerp": "vilex.tokens",
 }

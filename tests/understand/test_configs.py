@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from vilex.errors import InputError
 from vilex.train.toml import load_toml
 from vilex.understand.config import TransferConfig
 
@@ -51,6 +52,16 @@ def test_paligemmas_numbers_are_big_visions(task):
         1,
     )
     assert config.model.train_projector == (task not in ("scienceqa", "msrvtt"))
+    assert config.data.task == task
+
+
+@pytest.mark.parametrize("name", ["nano", "smollm2-captions"])
+def test_a_base_that_is_nobodys_is_said_beside_the_empty_setting(name):
+    text = (FOLDER / f"{name}.toml").read_text()
+    before = text.split('base = ""')[0].splitlines()
+    assert any("model.base=" in line for line in before[-4:])
+    with pytest.raises(InputError, match=r"config: model\.base is missing; name PaliGemma or a causal language model"):
+        load_toml(TransferConfig, FOLDER / f"{name}.toml", ["data.train=train.jsonl"]).check()
 
 
 def test_every_task_of_the_paper_has_one():
