@@ -29,7 +29,8 @@ def main() -> None:
         from vilex.cli.reconstruction import reconstruct_at, reconstruction_grid, words_row
         from vilex.guidance import Guidance
         from vilex.lexicon import VisualLexicon
-        from vilex.pictures.load import load_image, square
+        from vilex.pictures.fit import square
+        from vilex.pictures.load import load_image
 
         lexicon = VisualLexicon.from_pretrained("nano")
     with Output(arguments.out, "demo", {"model": "nano", "steps": STEPS, "seed": 0}) as output:

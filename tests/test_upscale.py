@@ -74,6 +74,13 @@ def test_second_stage_of_if(tmp_path, pictures):
     ).save_pretrained(tmp_path)  # fmt: skip
     (larger,) = Upscaler(tmp_path)([pictures[0].resize((16, 16))], ["a cat"], steps=2)
     assert larger.size == (32, 32)
+    with pytest.raises(InputError, match="makes squares larger, and this is 16x8; leave the upscaler out"):
+        Upscaler(tmp_path)([pictures[0].resize((16, 8))], ["a cat"], steps=2)
+
+
+def test_pictures_that_are_not_square_stay_so(sd_folder, pictures):
+    (larger,) = Upscaler(sd_folder[1])([pictures[0].resize((16, 4))], ["a cat"], steps=4)
+    assert larger.size == (32, 8)  # as many pixels as 16 x 16 are
 
 
 def test_drawn_over_at_the_models_own_size(sd_folder, pictures):

@@ -16,6 +16,7 @@ SEEDS = -(2**63), 2**64 - 1  # what torch.Generator takes
 WEIGHTS = -1000.0, 1000.0  # of guidance and of images
 STEPS = 1, 1000  # of denoising
 PICTURES = 1, 100_000  # a prompt
+SIDES = 8, 8192  # pixels of a picture's width or height
 
 
 def whole(value: Any, name: str, low: int, high: int) -> int:

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from vilex.checks import number
 from vilex.errors import InputError
+from vilex.pictures.fit import fitted
 from vilex.pictures.inputs import PictureLike, open_picture
-from vilex.pictures.load import square
 from vilex.pictures.pixels import to_pixels
 from vilex.t2i.base import FrozenT2I
 
@@ -72,7 +72,7 @@ def start_from(
     strength: float | None = None,
     mask: PictureLike | None = None,
 ) -> Start:
-    """Encode a picture, cut to its middle square and brought to the model's size, to begin from.
+    """Encode a picture, cut to the shape of what is drawn and brought to its size, to begin from.
 
     Args:
         picture: of any form that `vilex.pictures.inputs.open_picture` takes.
@@ -86,8 +86,8 @@ def start_from(
     strength = number(strength, "strength", 0, 1)
     if int(steps * strength) < 1:
         raise InputError(f"strength {strength:g}: expected {1 / steps:g} (one of {steps} steps) to 1")
-    opened, size = open_picture(picture, "start"), t2i.image_size
-    x0 = t2i.encode(to_pixels(square(opened, size))[None].to(t2i.device)).float()
+    opened, size = open_picture(picture, "start"), t2i.picture_size
+    x0 = t2i.encode(to_pixels(fitted(opened, *size))[None].to(t2i.device)).float()
     if mask is None:
         return Start(x0, strength)
     drawn = open_picture(mask, "mask")
@@ -95,6 +95,6 @@ def start_from(
         raise InputError(
             f"mask: expected the picture's size, {opened.width} x {opened.height}, got {drawn.width} x {drawn.height}"
         )
-    white = torch.from_numpy(np.array(square(drawn.convert("L"), size)))[None, None] >= 128
+    white = torch.from_numpy(np.array(fitted(drawn.convert("L"), *size)))[None, None] >= 128
     share = F.interpolate(white.float(), t2i.latent_shape[1:], mode="area")
     return Start(x0, strength, (share >= 0.5).to(t2i.device))

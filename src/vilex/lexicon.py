@@ -20,7 +20,7 @@ from vilex.hub.folder import check_fingerprint, file_hash, is_inside, resolve_ba
 from vilex.img2img import start_from
 from vilex.pictures.inputs import FORMS, PictureLike, each_picture, one_or_several, open_picture
 from vilex.prompt import Prompt, compose_chunks, parse, set_budgets
-from vilex.requests import by_name, check_emphasis, prompts_of, seeds_of, warn_of_unused, weights_of
+from vilex.requests import by_name, check_emphasis, drawn_size, prompts_of, seeds_of, warn_of_unused, weights_of
 from vilex.sample import make_scheduler
 from vilex.scheduler_options import Scheduler
 from vilex.t2i import attach_adapter, load_t2i
@@ -48,7 +48,7 @@ class VisualLexicon:
                 f"use the base model it was trained with ({encoder.config.base_model})"
             )
         self.encoder, self.t2i = encoder.eval(), attach_adapter(encoder, t2i)
-        self._views: dict[int, DiffusersT2I] = {}  # by number of chunks
+        self._views: dict[tuple[tuple[int, int], int], DiffusersT2I] = {}  # by size and number of chunks
         self.encoder_sha256: str | None = None  # of its weight file, where it came from one
         self.base_sha256: dict[str, str] = {}  # of the frozen model's, as far as the encoder knows them
 
@@ -203,6 +203,8 @@ class VisualLexicon:
         seed: int | Sequence[int] = 0,
         steps: int = 20,
         scheduler: Scheduler = "dpm++",
+        width: int | None = None,
+        height: int | None = None,
         start: PictureLike | None = None,
         strength: float | None = None,
         mask: PictureLike | None = None,
@@ -223,6 +225,8 @@ class VisualLexicon:
                 one for each picture, prompt by prompt.
             steps: denoising steps. `scheduler`: a name of `vilex.sample.SCHEDULERS`, with options as in
                 `dpm++:use_karras_sigmas=true`, or a diffusers scheduler made of the base model's configuration.
+            width, height: of the pictures in pixels, brought to a multiple of what the base model takes with a
+                warning; by default the base model's own.
             start, strength, mask: a picture to begin from instead of noise, how far to leave it behind, and where it is
                 drawn anew; see `vilex.img2img.start_from`.
             long_prompts: read prompts of more positions than CLIP has in chunks of them; else words that are too many
@@ -243,6 +247,8 @@ class VisualLexicon:
         asked = prompts_of(prompt)
         seeds = seeds_of(seed, num_images, len(asked))
         make_scheduler(scheduler, self.t2i.scheduler_config)
+        asked_size = width is not None or height is not None
+        t2i = self.t2i.sized(*drawn_size(self.t2i, width, height)) if asked_size else self.t2i
         tokens = self.tokens_of({} if images is None else images)
         *budgeted, against = (
             self._budgeted(one, tokens, num_tokens, long_prompts) for one in [*asked, parse(negative)]
@@ -250,9 +256,9 @@ class VisualLexicon:
         shares = weights_of(weights, tokens, asked)
         warn_of_unused(tokens, [*budgeted, against])
         with self.t2i.turn:
-            begin = None if start is None else start_from(self.t2i, start, steps, strength, mask)
+            begin = None if start is None else start_from(t2i, start, steps, strength, mask)
         prompts = [one for one in budgeted for _ in range(num_images)]
-        views = [self._view([one, against], long_prompts) for one in budgeted for _ in range(num_images)]
+        views = [self._view(t2i, [one, against], long_prompts) for one in budgeted for _ in range(num_images)]
         batches = in_batches(views, batch_size)
         drawn: dict[int, Image.Image] = {}
         for number, (view, batch) in enumerate(batches):
@@ -323,7 +329,7 @@ class VisualLexicon:
             raise InputError(
                 "text_free steers away from the images alone, not from words; leave out the negative prompt"
             )
-        view = self._view([*asked, *against], long_prompts)
+        view = self._view(self.t2i, [*asked, *against], long_prompts)
         t2i = view.skipping(clip_skip) if clip_skip else view
         if text_free:
             other, against = t2i, [one.image_only() for one in asked]
@@ -360,12 +366,12 @@ class VisualLexicon:
             num_tokens = whole(num_tokens, "num_tokens", 1, self.t2i.frame.room)
         return set_budgets(prompt, self.t2i.frame, available, num_tokens, long_prompts)
 
-    def _view(self, prompts: Sequence[Prompt], long_prompts: bool) -> DiffusersT2I:
+    def _view(self, t2i: DiffusersT2I, prompts: Sequence[Prompt], long_prompts: bool) -> DiffusersT2I:
         """The frozen model as it reads prompts in as many chunks as the longest needs."""
         if not long_prompts:
-            return self.t2i
-        chunks = max(len(compose_chunks(one, encoder.frame)) for one in prompts for encoder in self.t2i.encoders)
-        return self._views.setdefault(chunks, self.t2i.chunking(chunks))
+            return t2i
+        chunks = max(len(compose_chunks(one, encoder.frame)) for one in prompts for encoder in t2i.encoders)
+        return self._views.setdefault((t2i.picture_size, chunks), t2i.chunking(chunks))
 
 
 def embeds_of(asked: Condition, against: Condition) -> dict[str, Tensor | list[Tensor]]:

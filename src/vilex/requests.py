@@ -4,9 +4,10 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from vilex.checks import WEIGHTS, instance, number, one_or_more, seed
+from vilex.checks import SIDES, WEIGHTS, instance, number, one_or_more, seed, whole
 from vilex.errors import InputError
 from vilex.prompt import Prompt, PromptWarning, Slot, image_name, parse
+from vilex.t2i.base import FrozenT2I
 
 Image = TypeVar("Image")
 
@@ -42,6 +43,29 @@ def seeds_of(given: Any, num_images: int, num_prompts: int) -> list[int]:
             f"expected {num_images} seeds, or {num_images * num_prompts} for one a picture, got {len(seeds)}"
         )
     return seeds
+
+
+class SizeWarning(UserWarning):
+    """Pictures are drawn at another size than was asked for."""
+
+
+def drawn_size(t2i: FrozenT2I, width: int | None, height: int | None) -> tuple[int, int]:
+    """The size (width, height) that is drawn: the nearest to what is asked that a frozen model takes.
+
+    Where that is another, a warning says so.
+
+    Args:
+        width, height: in pixels; the model's own where None.
+    Raises:
+        InputError: they are no whole numbers from 8 to 8192.
+    """
+    given, step = (("width", width, t2i.picture_size[0]), ("height", height, t2i.picture_size[1])), t2i.size_step
+    asked = [own if value is None else whole(value, name, *SIDES) for name, value, own in given]
+    drawn = [max(1, (side + step // 2) // step) * step for side in asked]
+    if drawn != asked:
+        line = f"size {asked[0]}x{asked[1]}: drawn as {drawn[0]}x{drawn[1]}, in multiples of {step} pixels"
+        warnings.warn(line, SizeWarning, 3)
+    return drawn[0], drawn[1]
 
 
 def by_name(images: Mapping[str, Image], what: str = "images") -> dict[str, Image]:

@@ -5,7 +5,8 @@ What a folder's model_index.json names decides how:
     StableDiffusionUpscalePipeline     4 times larger (Stable Diffusion x4 upscaler)
     IFSuperResolutionPipeline          to the model's own size (DeepFloyd IF, second stage)
     StableDiffusion(XL)Pipeline, StableDiffusionXLImg2ImgPipeline (the refiner of XL)
-                                       resized to the model's own size, then drawn over (image to image)
+                                       resized to as many pixels as the model's own size has, in the
+                                       picture's shape, then drawn over (image to image)
 
 It reads the prompt's words; image tokens speak to the first model alone.
 """
@@ -60,6 +61,8 @@ class Upscaler:
 
         Args:
             prompts: one for each picture, images in them left out.
+        Raises:
+            InputError: a picture is not square, and the model draws squares alone.
         """
         return [
             self.pipeline(
@@ -73,6 +76,11 @@ class Upscaler:
         if self.kind == FOUR_TIMES:
             return {"image": picture}
         if self.kind == SECOND_STAGE:
+            if picture.width != picture.height:
+                shape = f"{picture.width}x{picture.height}"
+                raise InputError(f"{self.kind}: makes squares larger, and this is {shape}; leave the upscaler out")
             return {"image": picture, "clean_caption": False}
-        size = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
-        return {"image": picture.resize((size, size), Image.Resampling.LANCZOS), "strength": self.strength}
+        step = self.pipeline.vae_scale_factor
+        scale = self.pipeline.unet.config.sample_size * step / (picture.width * picture.height) ** 0.5
+        size = [max(1, round(length * scale / step)) * step for length in picture.size]
+        return {"image": picture.resize((size[0], size[1]), Image.Resampling.LANCZOS), "strength": self.strength}

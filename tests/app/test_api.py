@@ -58,7 +58,7 @@ def test_recreate_is_the_command_line_s_and_carries_its_settings(program, nano, 
         assert same(drawn[at], expected[k].resize((128, 128), Image.Resampling.LANCZOS))
         assert settings[at] == {
             "command": "reconstruct", "source": "dog.png", "source_sha256": file_hash(dog), "tokens": 16, "cfg": 3.0,
-            "steps": 3, "scheduler": "dpm++", "size": 2, "seed": 5 + k, "model": "nano", "base": "t2i",
+            "steps": 3, "scheduler": "dpm++", "scale": 2, "seed": 5 + k, "model": "nano", "base": "t2i",
         }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from vilex.baselines.tuning import TuningSettings, latents_of
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.lexicon import VisualLexicon
-from vilex.pictures.load import square
+from vilex.pictures.fit import square
 from vilex.pictures.pixels import to_images, to_pixels
 from vilex.prompt import parse
 from vilex.t2i import load_t2i

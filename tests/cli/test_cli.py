@@ -66,14 +66,49 @@ def test_generate_from_image_and_from_tokens(run, files, tmp_path):
     assert np.abs(again - np.asarray(picture)).max() <= 1
 
 
-def test_weight_zero_and_size(run, files, tmp_path):
+def test_weight_zero_and_scale(run, files, tmp_path):
     run("generate", "a cat", "--steps", 2, "-o", tmp_path / "words", "--quiet")
-    run("generate", "a cat <it>", "--image", f"it={files[0]}", "--weight", "it=0", "--steps", 2, "--size", 2,
+    run("generate", "a cat <it>", "--image", f"it={files[0]}", "--weight", "it=0", "--steps", 2, "--scale", 2,
         "-o", tmp_path / "zero", "--quiet")  # fmt: skip
     words = Image.open(tmp_path / "words" / "000.png")
     zero = Image.open(tmp_path / "zero" / "000.png")
     assert zero.size == (128, 128)
     assert np.array_equal(np.asarray(words.resize((128, 128), Image.Resampling.LANCZOS)), np.asarray(zero))
+
+
+def test_a_size_is_drawn_and_recorded(run, files, tmp_path):
+    how = ["--image", f"it={files[0]}", "--steps", 2, "--start", files[1], "--out", tmp_path / "a"]
+    status, _, err = run("generate", "a <it:4>", *how, "--size", "97x48", "--scale", 2)
+    assert status == 0 and "warning: size 97x48: drawn as 96x48, in multiples of 8 pixels" in err
+    assert err.count("97x48") == 1
+    picture, manifest = Image.open(tmp_path / "a" / "000.png"), json.loads((tmp_path / "a/manifest.json").read_text())
+    assert picture.size == (192, 96)
+    for about in (json.loads(picture.text["vilex"]), manifest):
+        assert about["size"] == [96, 48] and about["scale"] == 2
+    how = ["--tokens", 1, "--num-images", 2, "--steps", 1, "--quiet", "-o", tmp_path / "b"]
+    assert run("reconstruct", files[0], *how, "--size", "48X96")[0] == 0
+    assert Image.open(tmp_path / "b" / "picture0-01-1.png").size == (48, 96)
+    grid = Image.open(tmp_path / "b" / "picture0-grid.png")
+    assert grid.height > 2 * grid.width * 0.9
+    run("generate", "cat", "--steps", 1, "--quiet", "-o", tmp_path / "c")
+    assert json.loads((tmp_path / "c" / "manifest.json").read_text())["size"] == [64, 64]
+
+
+@pytest.mark.parametrize(
+    ("size", "line"),
+    [
+        ("2", "--size 2: expected WIDTHxHEIGHT, as in 768x512; to write pictures 2 times larger, --scale 2"),
+        ("wide", "--size wide: expected WIDTHxHEIGHT, as in 768x512"),
+        ("64x", "--size 64x: expected WIDTHxHEIGHT"),
+        ("64x-64", "--size 64x-64: expected WIDTHxHEIGHT"),
+        ("0x64", "--size: width: expected a whole number from 8 to 8192, got 0"),
+        ("64x99999", "--size: height: expected a whole number from 8 to 8192, got 99999"),
+    ],
+)
+def test_sizes_that_are_none_are_named(run, size, line, tmp_path):
+    for command in (("generate", "cat"), ("reconstruct", "x.png")):
+        status, _, err = run(*command, "--size", size, "-o", tmp_path / "o")
+        assert status == 2 and line in err and not (tmp_path / "o").exists()
 
 
 def test_a_picture_to_start_from(run, files, tmp_path):

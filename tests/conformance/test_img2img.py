@@ -58,22 +58,22 @@ def _encode_to_the_mode(monkeypatch):
     monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
 
 
-def right_half(size):
-    mask = Image.new("L", (size, size))
-    mask.paste(255, (size // 2, 0, size, size))
+def right_half(size, height=None):
+    mask = Image.new("L", (size, height or size))
+    mask.paste(255, (size // 2, 0, size, height or size))
     return mask
 
 
 def drawn_by_both(kind, name, lexicon, picture, strength, mask=None):
-    """The picture of diffusers' own pipeline, and the lexicon's."""
-    size, tokens = lexicon.t2i.image_size, {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
+    """The picture of diffusers' own pipeline, and the lexicon's, both of the given picture's size."""
+    (width, height), tokens = picture.size, {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
     pipeline = lexicon.pipeline(kind, **dict.fromkeys(FAMILIES[name].absent))
     pipeline.set_progress_bar_config(disable=True)
     arguments = guided(name, 2.5)
     if mask:
         arguments["mask_image"] = mask
     if "height" in inspect.signature(pipeline.__call__).parameters:
-        arguments |= {"height": size, "width": size}
+        arguments |= {"height": height, "width": width}
     if name == "flux":
         arguments["guidance_scale"] = lexicon.t2i.distilled_guidance  # this pipeline's default is another
     latents = name.startswith("sd3")  # diffusers 0.42's inpainting of SD3 forgets the auto-encoder's shift
@@ -85,7 +85,7 @@ def drawn_by_both(kind, name, lexicon, picture, strength, mask=None):
         expected = to_images(lexicon.t2i.decode(expected).detach())
     drawn = lexicon.generate(
         "<v:2> in snow", tokens, guidance=Guidance(2.5), seed=3, steps=4, scheduler=FAMILIES[name].scheduler,
-        start=picture, strength=strength, mask=mask,
+        start=picture, strength=strength, mask=mask, width=width, height=height,
     )[0]  # fmt: skip
     return expected[0], drawn
 
@@ -107,6 +107,15 @@ def test_inpainting_is_diffusers_own(family, lexicon, pictures, strength):
     mask = right_half(lexicon.t2i.image_size)
     expected, drawn = drawn_by_both(INPAINTING[family[0]], family[0], lexicon, picture, strength, mask)
     assert same(drawn, expected)
+
+
+@pytest.mark.parametrize("kinds", [IMG2IMG, INPAINTING])
+def test_starts_that_are_not_square_are_diffusers_own(family, lexicon, pictures, kinds):
+    name, mask = family[0], right_half(24, 16) if kinds is INPAINTING else None
+    if name not in kinds or not lexicon.t2i.resizable:
+        pytest.skip("no such pipeline of this family draws other sizes")
+    expected, drawn = drawn_by_both(kinds[name], name, lexicon, pictures[2].resize((24, 16)), 0.5, mask)
+    assert drawn.size == (24, 16) and same(drawn, expected)
 
 
 def test_what_the_mask_keeps_is_the_picture(family, lexicon, pictures):

@@ -18,7 +18,7 @@ from vilex.eval.picture_store import PictureStore, picture_key
 from vilex.eval.reconstruction import evaluate_reconstruction
 from vilex.eval.rows import Reconstruction, from_encoder, rows_of
 from vilex.lexicon import VisualLexicon
-from vilex.pictures.load import square
+from vilex.pictures.fit import square
 from vilex.t2i import load_t2i
 
 

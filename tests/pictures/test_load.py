@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from vilex.errors import InputError
-from vilex.pictures.load import load_each, load_image, square, to_rgb
+from vilex.pictures.fit import square
+from vilex.pictures.load import load_each, load_image, to_rgb
 
 
 def save(tmp_path, image, name, **options):

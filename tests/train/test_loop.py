@@ -12,7 +12,7 @@ from vilex.data import make_loader
 from vilex.encoder import ViLexEncoder
 from vilex.hub.folder import fingerprint
 from vilex.lexicon import VisualLexicon
-from vilex.pictures.load import square
+from vilex.pictures.fit import square
 from vilex.pictures.pixels import to_pixels
 from vilex.train.checkpoint import list_checkpoints
 from vilex.train.loop import train

@@ -199,7 +199,7 @@ def _part(studio: Studio, how: Wanted, tfg: float, count: int) -> Part:
             "weights": {one.name: one.weight for one in used}, "tokens": None, "cfg": how.cfg, "tfg": tfg,
             "interval": [0.0, 1.0], "negative": how.negative, "steps": how.steps, "scheduler": "dpm++",
             "start": how.start and how.start.name, "strength": strength, "mask": "painted" if mask else None,
-            "start_sha256": {"start": how.start.sha256} if how.start else {}, "size": how.scale,
+            "start_sha256": {"start": how.start.sha256} if how.start else {}, "scale": how.scale,
         }  # fmt: skip
         return [
             Drawn(one, f"TFG {tfg:g}, seed {how.seed + k}", f"tfg-{tfg:g}-seed-{how.seed + k}.png",

@@ -93,7 +93,7 @@ def _leave_out(studio: Studio) -> Any:
                 )  # fmt: skip
                 settings = {
                     "command": "leave out", "source": picture.name, "source_sha256": picture.sha256, "tokens": tokens,
-                    "cfg": cfg, "steps": steps, "scheduler": "dpm++", "size": scale, "seed": seed,
+                    "cfg": cfg, "steps": steps, "scheduler": "dpm++", "scale": scale, "seed": seed,
                 }  # fmt: skip
                 whole = Drawn(pictures[0], counted(tokens), "whole.png", settings)
                 return [whole] + [

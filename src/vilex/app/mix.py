@@ -114,7 +114,7 @@ def _strip(studio: Studio) -> Any:
                 settings = {
                     "command": "mix", "images": {name_a: of_a.name, name_b: of_b.name},
                     "image_sha256": {name_a: of_a.sha256, name_b: of_b.sha256}, "tokens": tokens, "cfg": cfg,
-                    "steps": steps, "scheduler": "dpm++", "size": scale, "seed": seed,
+                    "steps": steps, "scheduler": "dpm++", "scale": scale, "seed": seed,
                 }  # fmt: skip
                 return [
                     Drawn(
@@ -153,7 +153,7 @@ def _average(studio: Studio) -> Any:
                     "command": "average", "images": {name: upload.name for name, (_, upload) in found.items()},
                     "image_sha256": {name: upload.sha256 for name, (_, upload) in found.items()},
                     "weights": dict(zip(found, shares, strict=True)), "tokens": tokens, "cfg": cfg, "steps": steps,
-                    "scheduler": "dpm++", "size": scale, "seed": seed,
+                    "scheduler": "dpm++", "scale": scale, "seed": seed,
                 }  # fmt: skip
                 return [Drawn(picture, f"average of {len(found)}", "average.png", settings)]
 

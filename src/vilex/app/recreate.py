@@ -12,7 +12,7 @@ from vilex.app.widgets import Results, Settings, buttons, picture_box, slider, w
 from vilex.errors import InputError
 from vilex.extras import needs
 from vilex.guidance import Guidance
-from vilex.pictures.load import square
+from vilex.pictures.fit import square
 from vilex.tokens import counted
 
 with needs("app"):
@@ -83,7 +83,7 @@ def _recreate(studio: Studio) -> Any:
                     )  # fmt: skip
                     settings = {
                         "command": "reconstruct", "source": picture.name, "source_sha256": sha256, "cfg": cfg,
-                        "steps": steps, "scheduler": "dpm++", "size": scale, "seed": of,
+                        "steps": steps, "scheduler": "dpm++", "scale": scale, "seed": of,
                     }  # fmt: skip
                     return [Drawn(own, SOURCE, "source.png")] + [
                         Drawn(one, f"{counted(count)}, seed {of}", f"{count:02d}-tokens-seed-{of}.png",

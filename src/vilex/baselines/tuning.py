@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vilex.pictures.load import square
+from vilex.pictures.fit import square
 from vilex.pictures.pixels import to_pixels
 from vilex.t2i.folder import DiffusersT2I
 

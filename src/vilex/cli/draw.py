@@ -22,11 +22,13 @@ from vilex.cli.options import (
     Scale,
     SchedulerName,
     Seed,
+    Size,
     Steps,
     Upscale,
     check_counts,
     parse_numbers,
     parse_pairs,
+    parse_size,
     parse_weights,
     print_summary,
     progress_bar,
@@ -71,7 +73,8 @@ def generate(
         float | None, typer.Option(help="How far to leave --start, over 0 to 1; 0.8, with --mask 1 by default.")
     ] = None,
     mask: Annotated[Path | None, typer.Option(help="Where --start is drawn anew (white) or stays (black).")] = None,
-    size: Scale = 1,
+    size: Size = None,
+    scale: Scale = 1,
     upscale: Upscale = None,
     out: Folder = Path("out"),
     overwrite: Overwrite = False,
@@ -90,6 +93,7 @@ def generate(
     from vilex.cli.manifest import Output, check_folder, hashes_of
     from vilex.cli.reconstruction import draw_in_batches
     from vilex.guidance import Guidance
+    from vilex.requests import drawn_size
     from vilex.tokens import split_token_source
 
     check_folder(out)
@@ -98,17 +102,18 @@ def generate(
         raise InputError(f"{'--mask' if mask else '--strength'}: of a picture to begin from; name it with --start")
     sources = parse_pairs(image, "--image")
     files = {name: (split_token_source(value) or [Path(value)])[0] for name, value in sources.items()}
-    weights = parse_weights(weight)
+    weights, asked_size = parse_weights(weight), parse_size(size)
     guidance = Guidance(cfg, tfg, interval)
     lexicon = models.load(quiet or as_json)
+    width, height = drawn_size(lexicon.t2i, *asked_size)
     settings = {
         **models.about(lexicon), "prompt": prompt,
         "images": sources, "image_sha256": hashes_of(files), "weights": weights,
         "tokens": tokens, "cfg": cfg, "tfg": tfg, "interval": list(interval), "negative": negative,
         "long_prompts": long_prompts, "steps": steps,
         "scheduler": scheduler, "seed": seed, "start": start and str(start), "strength": strength,
-        "mask": mask and str(mask), "start_sha256": hashes_of({"start": start, "mask": mask}), "size": size,
-        "upscale": upscale,
+        "mask": mask and str(mask), "start_sha256": hashes_of({"start": start, "mask": mask}), "size": [width, height],
+        "scale": scale, "upscale": upscale,
     }  # fmt: skip
     upscaler = _upscaler(upscale, device, dtype)
     names = [f"{i:03d}.png" for i in range(num_images)]
@@ -119,12 +124,12 @@ def generate(
         for first, pictures in draw_in_batches(
             lexicon, prompt, sources, num_images, seed, on_step, num_tokens=tokens, weights=weights, negative=negative,
             guidance=guidance, steps=steps, scheduler=scheduler, start=start, strength=strength, mask=mask,
-            long_prompts=long_prompts,
+            long_prompts=long_prompts, width=width, height=height,
         ):  # fmt: skip
             if upscaler:
                 pictures = upscaler(pictures, [prompt] * len(pictures), seed + first)
             for i, picture in enumerate(pictures, first):
-                output.picture(names[i], picture, size, seed=seed + i)
+                output.picture(names[i], picture, scale, seed=seed + i)
     print_summary(output.manifest(), f"{num_images} picture(s) -> {out}", quiet, as_json)
 
 
@@ -138,7 +143,8 @@ def reconstruct(
     steps: Steps = 20,
     scheduler: SchedulerName = "dpm++",
     seed: Seed = 0,
-    size: Scale = 1,
+    size: Size = None,
+    scale: Scale = 1,
     upscale: Upscale = None,
     out: Folder = Path("out"),
     overwrite: Overwrite = False,
@@ -158,21 +164,24 @@ def reconstruct(
     from vilex.cli.reconstruction import read_originals, reconstruct_at, write_reconstruction
     from vilex.guidance import Guidance
     from vilex.pictures.load import load_each
+    from vilex.requests import drawn_size
     from vilex.tokens import split_token_source
 
     check_folder(out)
     models = Models(model, t2i, device, dtype, offload, quantize, lora, checkpoint)
+    asked_size = parse_size(size)
     asked = parse_numbers(tokens, "--tokens") if tokens is not None else None
     pictures, bad = load_each([path for path in images if not split_token_source(path)], LARGEST_SHOWN)
     if not pictures and len(bad) == len(images):
         refuse(bad)
     lexicon = models.load(quiet or as_json)
+    width, height = drawn_size(lexicon.t2i, *asked_size)
     originals, unread = read_originals(lexicon, images, pictures)
     bad += unread
     counts = [_counts(asked, len(original.tokens)) for original in originals]
     settings = {
         **models.about(lexicon), "cfg": cfg, "steps": steps, "scheduler": scheduler,
-        "seed": seed, "size": size, "upscale": upscale,
+        "seed": seed, "size": [width, height], "scale": scale, "upscale": upscale,
     }  # fmt: skip
     upscaler = _upscaler(upscale, device, dtype)
     parts = [[*(f"{count:02d}-{k}" for count in of for k in range(num_images)), "grid"] for of in counts]
@@ -182,11 +191,11 @@ def reconstruct(
             with progress_bar(original.stem, quiet or as_json) as on_step:
                 drawn = reconstruct_at(
                     lexicon, original.tokens, own, num_images, guidance=Guidance(cfg), seed=seed, steps=steps,
-                    scheduler=scheduler, on_step=on_step,
+                    scheduler=scheduler, on_step=on_step, width=width, height=height,
                 )  # fmt: skip
             if upscaler:
                 drawn = {count: upscaler(pictures, [""] * len(pictures), seed) for count, pictures in drawn.items()}
-            write_reconstruction(output, original, drawn, size, seed)
+            write_reconstruction(output, original, drawn, scale, seed)
     print_summary(output.manifest(), f"{len(originals)} image(s) -> {out}", quiet, as_json)
     refuse(bad)
 

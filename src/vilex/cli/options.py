@@ -1,6 +1,7 @@
 """What the commands share: options, progress bars, summaries, and how bad input is said."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vilex.checks import PICTURES, STEPS, WEIGHTS, number
+from vilex.checks import PICTURES, SIDES, STEPS, WEIGHTS, number, whole
 from vilex.errors import InputError
 
 MOST_SEED = 2**53
@@ -44,7 +45,13 @@ SchedulerName = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the first picture; the next ones count up.")]
 NumImages = Annotated[int, typer.Option(min=PICTURES[0], max=PICTURES[1], help="Pictures a prompt.")]
-Scale = Annotated[int, typer.Option("--size", min=1, max=16, help="Upscale factor (Lanczos).")]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WIDTHxHEIGHT", help="Pixels of what is drawn, as 768x512; the frozen model's own by default."
+    ),
+]
+Scale = Annotated[int, typer.Option(min=1, max=16, help="Times that pictures are written larger (Lanczos).")]
 Upscale = Annotated[
     str | None, typer.Option(help="Model that makes pictures larger: SD x4, IF's second stage, or SD(XL) drawn over.")
 ]
@@ -127,6 +134,16 @@ def parse_numbers(text: str, option: str, most: int = MOST_SEED) -> list[int]:
     if wrong := [value for value in values if not 0 <= value <= most]:
         raise InputError(f"{option} {wrong[0]}: expected 0 to {most}")
     return list(dict.fromkeys(values))
+
+
+def parse_size(text: str | None) -> tuple[int, int] | tuple[None, None]:
+    """`--size 768x512`: (width, height); of none is said where it is left out."""
+    if text is None:
+        return None, None
+    if found := re.fullmatch("([0-9]{1,9})[xX×]([0-9]{1,9})", text):
+        return whole(int(found[1]), "--size: width", *SIDES), whole(int(found[2]), "--size: height", *SIDES)
+    larger = f"; to write pictures {text} times larger, --scale {text}" if text.isdecimal() and len(text) < 3 else ""
+    raise InputError(f"--size {text}: expected WIDTHxHEIGHT, as in 768x512{larger}")
 
 
 def parse_counts(text: str, limit: int) -> tuple[int, ...]:

@@ -12,8 +12,8 @@ from vilex.cli.manifest import Output, hashes_of
 from vilex.errors import InputError
 from vilex.lexicon import ImageLike, VisualLexicon
 from vilex.paths import file_name, unique_names
+from vilex.pictures.fit import fitted
 from vilex.pictures.grid import grid
-from vilex.pictures.load import square
 from vilex.tokens import counted, given_tokens, split_token_source
 
 AT_ONCE = 16  # pictures of a batch; it does not change them
@@ -111,21 +111,21 @@ def write_reconstruction(
             output.picture(
                 f"{original.stem}-{count:02d}-{k}.png", picture, scale, **origin, tokens=count, seed=seed + k
             )
-    width = next(iter(drawn.values()))[0].width
-    source = None if original.image is None else square(original.image, width)
+    source = None if original.image is None else fitted(original.image, *next(iter(drawn.values()))[0].size)
     output.picture(f"{original.stem}-grid.png", reconstruction_grid(source, drawn), **origin, tokens=list(drawn))
 
 
 def reconstruction_grid(source: Image.Image | None, drawn: Mapping[int, Sequence[Image.Image]]) -> Image.Image:
-    """Source, if there is one | token counts; a row for each sample, at the pictures' own size within 96 to 512."""
+    """Source, if there is one | token counts; a row for each sample, as wide as the pictures within 96 to 512."""
     samples = max(len(pictures) for pictures in drawn.values())
     rows: list[list[Image.Image | None]] = [[pictures[row] for pictures in drawn.values()] for row in range(samples)]
     titles = [counted(count) for count in drawn]
     if source is not None:
         rows = [[source if i == 0 else None, *row] for i, row in enumerate(rows)]
         titles = ["source", *titles]
-    own = next(iter(drawn.values()))[0].width
-    return grid(rows, titles, size=min(max(96, own), 512))
+    own = next(iter(drawn.values()))[0]
+    shown = min(max(96, own.width), 512)
+    return grid(rows, titles, size=shown, height=round(shown * own.height / own.width))
 
 
 def words_row(source: Image.Image, changed: Mapping[str, Image.Image]) -> Image.Image:

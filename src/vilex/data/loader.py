@@ -16,7 +16,7 @@ from vilex.data.order import Batches, Visit
 from vilex.data.sources import Indexed, Source
 from vilex.data.streamed import Lane, Place
 from vilex.errors import InputError
-from vilex.pictures.load import square
+from vilex.pictures.fit import square
 from vilex.pictures.pixels import to_pixels
 
 LaneKey = tuple[int, int]  # source, lane

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vilex.pictures.load import square
+from vilex.pictures.fit import square
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from vilex.errors import InputError
 from vilex.extras import needs
 from vilex.hub.folder import check_safetensors, resolve
 from vilex.hub.loading import quiet_loading
-from vilex.pictures.load import square
+from vilex.pictures.fit import square
 
 
 @dataclass(frozen=True)

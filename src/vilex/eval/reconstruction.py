@@ -39,8 +39,8 @@ from vilex.eval.rows import ExampleBatch, Reconstruction, Row, rows_of
 from vilex.eval.tables import to_markdown, write_curves
 from vilex.lexicon import VisualLexicon
 from vilex.paths import replacing, write_keeping, write_text
+from vilex.pictures.fit import square
 from vilex.pictures.grid import grid
-from vilex.pictures.load import square
 
 GRID_ROWS = 10
 

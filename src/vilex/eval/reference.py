@@ -15,7 +15,7 @@ from vilex.errors import InputError
 from vilex.eval.distances import Moments
 from vilex.eval.features import features_of, load_extractor
 from vilex.paths import replacing
-from vilex.pictures.load import square
+from vilex.pictures.fit import square
 
 BATCH = 64
 

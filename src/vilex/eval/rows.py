@@ -16,7 +16,7 @@ from vilex.errors import InputError
 from vilex.eval.picture_store import encoder_hash, text_key
 from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
-from vilex.pictures.load import square
+from vilex.pictures.fit import square
 from vilex.pictures.pixels import to_images, to_pixels
 from vilex.tokens import counted
 

@@ -10,27 +10,32 @@ def grid(
     titles: list[str] | None = None,
     labels: list[str] | None = None,
     size: int = 96,
+    height: int | None = None,
 ) -> Image.Image:
-    """Lay images out in rows, each resized to `size` pixels, with titles above and labels to the left.
+    """Lay images out in rows, each resized to `size` pixels a side, with titles above and labels to the left.
 
     Titles wider than a column are broken at spaces; None leaves its place white.
+
+    Args:
+        height: where images are not square; `size` is then their width.
     """
+    height = height or size
     font = ImageFont.load_default(size=13)
     headings = ["\n".join(_wrapped(title, font, size)) for title in titles or []]
     gap, top = 4, 4 + 18 * max((heading.count("\n") + 1 for heading in headings), default=0)
     left = 8 + int(max((font.getlength(label) for label in labels), default=0)) if labels else gap
     columns = max(len(row) for row in rows)
-    canvas = Image.new("RGB", (left + columns * (size + gap), top + len(rows) * (size + gap)), "white")
+    canvas = Image.new("RGB", (left + columns * (size + gap), top + len(rows) * (height + gap)), "white")
     draw = ImageDraw.Draw(canvas)
     for column, heading in enumerate(headings):
         draw.multiline_text((left + column * (size + gap) + 2, 3), heading, fill="black", font=font, spacing=2)
     for line, row in enumerate(rows):
-        y = top + line * (size + gap)
+        y = top + line * (height + gap)
         if labels:
-            draw.text((4, y + size // 2 - 8), labels[line], fill="black", font=font)
+            draw.text((4, y + height // 2 - 8), labels[line], fill="black", font=font)
         for column, image in enumerate(row):
             if image is not None:
-                shown = image.resize((size, size), Image.Resampling.LANCZOS)
+                shown = image.resize((size, height), Image.Resampling.LANCZOS)
                 canvas.paste(shown, (left + column * (size + gap), y))
     return canvas
 

@@ -104,14 +104,6 @@ def to_rgb(image: Image.Image, name: str = "image", side: int | None = None) -> 
         return _converted(image, name, side)
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
-    """Centre crop to a square, then bicubic to `size` x `size`."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-
-
 def load_each(paths: Iterable[str | Path], side: int | None = None) -> tuple[dict[Path, Image.Image], list[str]]:
     """Read a list of pictures; the good ones by path, and a line for each bad one. `side`: as in `load_image`."""
     good, bad = {}, []

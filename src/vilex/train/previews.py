@@ -17,8 +17,8 @@ from vilex.encoder import ViLexEncoder
 from vilex.encoder.towers import patches_of
 from vilex.errors import InputError, said_as
 from vilex.lexicon import VisualLexicon
+from vilex.pictures.fit import square
 from vilex.pictures.grid import grid
-from vilex.pictures.load import square
 from vilex.t2i.folder import DiffusersT2I
 from vilex.train.config import TrainConfig
 
