@@ -39,7 +39,7 @@ STAGES = {
     "export": lambda preset, arguments: export(preset, arguments.out),
     "baselines": lambda preset, arguments: train_baselines(preset, arguments.out),
     "report": lambda preset, arguments: write_report(preset, arguments.data, arguments.out),
-    "towers": lambda preset, arguments: make_towers(preset, arguments.out),
+    "towers": lambda preset, arguments: make_towers(preset, arguments.data, arguments.out),
     "understanding": lambda preset, arguments: write_tables(preset, arguments.data, arguments.out),
 }
 ON_REQUEST = ("towers", "understanding")  # as long again as all the others together

@@ -111,6 +111,7 @@ class TowersPreset:
     control_images: int = 0  # of the control; 0: as many as head start and ViLex showed
     labelled_images: int = 250_000  # of the tower that learns from names
     vilex_steps: int = 3_000  # of each short ViLex run: a quarter of the main one
+    zoomed_scenes: int = 8_000  # five pictures each, for the run that sees quarters, too
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class UnderstandingPreset:
     batch: int = 32  # pictures
     rates: tuple[float, ...] = (7e-4, 1.4e-3)  # tried for every row alike, by the first seed
     seeds: int = 3
-    tables: tuple[str, ...] = ("3", "4", "5", "A1", "A2", "A3")  # in this order
+    tables: tuple[str, ...] = ("3", "4", "5", "A1", "A2", "A3", "4Z")  # in this order
     redrawn: int = 64  # pictures of the reconstruction distance; 0 leaves it out
     resamples: int = 2_000  # of each interval
 

@@ -26,6 +26,7 @@ from recipes.nano.understanding.contest_page import commonest, to_page
 from recipes.nano.understanding.intervals import Answered, Resamples, interval_of
 from recipes.nano.understanding.language import make_language
 from recipes.nano.understanding.towers import encoder_folder, shown_by_vilex
+from recipes.nano.understanding.zoomed import PART
 from vilex.encoder import load_encoder
 from vilex.errors import InputError
 from vilex.train.toml import load_toml
@@ -57,6 +58,7 @@ save_every = 1
 sample_every = 0
 [towers]
 labelled_images = 8
+zoomed_scenes = 2
 vilex_steps = 1
 [report]
 steps = 1
@@ -191,7 +193,7 @@ def test_two_processes_share_the_rows(tmp_path):
         if name == "c":
             there.release()
     assert seen == ["a", "c", "b"]
-    with pytest.raises(InputError, match=r"understanding.tables: there is no '7'; there are 3, 4, 5, A1"):
+    with pytest.raises(InputError, match=r"understanding.tables: there is no '7'; there are 3, 4, 4Z, 5, A1"):
         contest.write_tables(Preset(understanding=UnderstandingPreset(tables=("7",))), tmp_path, tmp_path)
 
 
@@ -252,6 +254,9 @@ def test_one_command_makes_towers_and_tables_and_goes_on(data, easy, tmp_path, m
     weights = [load_encoder(str(encoder_folder(out, name))).tower.state_dict() for name in ("quarter", "half", "after")]
     assert len({tuple(one["post_layernorm.weight"].tolist()) for one in weights}) == 3
     assert [load_encoder(str(encoder_folder(out, f"blocks-{n}"))).config.blocks for n in (2, 5, 8)] == [2, 5, 8]
+    table = pa.parquet.read_table(out / "understanding" / "zoomed.parquet").to_pylist()
+    assert len(table) == 10 and [row["captions"] == [PART] for row in table] == [False, *[True] * 4] * 2
+    assert load_encoder(str(encoder_folder(out, "zoomed"))).config.training["steps"] == 1
     run(tmp_path, data, out, "towers", "understanding")
     found = json.loads((home / "results.json").read_text())
     assert set(found["rows"]) == {"before", "control", "after", "quarter", "half"} and not found["missing"]

@@ -33,9 +33,10 @@ def _tokens(count: int) -> Contestant:
     return Contestant(f"tokens-{count}", f"{count} tokens", kind="tokens", tokens_per_view=count, grid=1)
 
 
-def _beside(kind: str, count: int) -> Contestant:
+def _beside(kind: str, count: int, encoder: str = "after") -> Contestant:
     said = "tokens" if kind == "tokens" else "pooled patches"
-    return Contestant(f"patches-{kind}-{count}", f"+ 5 x {count} {said}", kind=f"patches+{kind}", tokens_per_view=count)
+    name = f"{'' if encoder == 'after' else f'{encoder}-'}patches-{kind}-{count}"
+    return Contestant(name, f"+ 5 x {count} {said}", encoder, f"patches+{kind}", count)
 
 
 COUNTS = (1, 4, 16, 64)
@@ -52,6 +53,8 @@ CONTESTANTS = {
         Contestant("quarter", "a quarter of the run", "quarter"),
         Contestant("half", "half of the run", "half"),
         *(Contestant(f"blocks-{n}", f"{n} blocks, short run", f"blocks-{n}") for n in DEPTHS),
+        Contestant("zoomed", "patches, quarters learnt", "zoomed"),
+        *(_beside(kind, 16, "zoomed") for kind in ("tokens", "pooled")),
         Contestant("labelled", "by names, before", "labelled"),
         Contestant("labelled-vilex", "by names, after a short run", "labelled-vilex"),
     )
@@ -94,6 +97,17 @@ TABLES = {
             Pair("after", "vae", 8.0),
             *(Pair(f"patches-tokens-{n}", "after") for n in BESIDE),
             *(Pair(f"patches-tokens-{n}", f"patches-pooled-{n}") for n in BESIDE),
+        ),
+    ),
+    "4Z": TableOf(
+        "Table 4 again: an encoder that has seen quarters of pictures",
+        "The final encoder after a short ViLex run more on scenes like these, whole and by quarters: its pooler knows "
+        "what a second look shows.",
+        ("after", "zoomed", "zoomed-patches-tokens-16", "zoomed-patches-pooled-16"),
+        (
+            Pair("zoomed", "after"),
+            Pair("zoomed-patches-tokens-16", "zoomed"),
+            Pair("zoomed-patches-tokens-16", "zoomed-patches-pooled-16"),
         ),
     ),
     "5": TableOf(

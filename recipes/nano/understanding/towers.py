@@ -6,6 +6,7 @@ quarter, half    the ViLex run's encoder at those shares of its steps (Table A1)
 blocks-2, -5, -8 short ViLex runs from the tower, without a head start, whose poolers differ in depth (Table A2)
 labelled         a tower that learnt concepts and styles from their names instead of a teacher's features (Table A3)
 labelled-vilex   it after a short ViLex run, as long as that of `blocks-5`
+zoomed           the final encoder after a short ViLex run more, on scenes and their quarters (beside Table 4)
 """
 
 import os
@@ -24,6 +25,7 @@ from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset
 from recipes.nano.tower import distil, new_student, new_tower, scene_labels
+from recipes.nano.understanding.zoomed import compose_zoomed
 from recipes.nano.vilex import vilex_config
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
@@ -33,19 +35,19 @@ from vilex.train.optim import choose_trained
 
 DEPTHS = (2, 5, 8)
 SHARES = {"quarter": 4, "half": 2}  # of the steps: one in so many
-EXPERIMENTS = ("control", *SHARES, *(f"blocks-{n}" for n in DEPTHS), "labelled", "labelled-vilex")
+EXPERIMENTS = ("control", *SHARES, *(f"blocks-{n}" for n in DEPTHS), "labelled", "labelled-vilex", "zoomed")
 
 
 class Missing(InputError):
     """An earlier stage's result is not there; the message names it."""
 
 
-def make_towers(preset: Preset, out: Path) -> None:
+def make_towers(preset: Preset, data: Path, out: Path) -> None:
     """Make what is not made yet; what cannot be made for want of an earlier stage's result is told, and left out."""
     for name in EXPERIMENTS:
         if not encoder_folder(out, name).is_dir():
             try:
-                _MAKERS[name](preset, out)
+                _MAKERS[name](preset, data, out)
             except Missing as error:
                 print(f"towers: {name} is not made: {error}", file=sys.stderr, flush=True)
 
@@ -135,6 +137,18 @@ def _train_labelled_vilex(preset: Preset, out: Path) -> None:
     _short_vilex("labelled-vilex", encoder_folder(out, "labelled"), preset, out, preset.vilex.model.blocks)
 
 
+def _train_zoomed(preset: Preset, data: Path, out: Path) -> None:
+    start, table = _needs(encoder_folder(out, "after"), "vilex"), out / "understanding" / "zoomed.parquet"
+    if not table.is_file():
+        compose_zoomed(data / "emoji-64px.parquet", table, preset.towers.zoomed_scenes)
+    config = vilex_config(preset, out)
+    model = replace(config.model, encoder=str(start), tower="")
+    run = replace(
+        config.run, out=str(encoder_folder(out, "zoomed").parent), steps=preset.towers.vilex_steps, sample_every=0
+    )
+    train(replace(config, model=model, data=replace(config.data, path=str(table)), run=run))
+
+
 def _short_vilex(name: str, tower: Path, preset: Preset, out: Path, blocks: int) -> None:
     """A ViLex run of `towers.vilex_steps` from a bare tower."""
     config = vilex_config(preset, out)
@@ -159,9 +173,10 @@ def _needs(path: Path, stage: str) -> Path:
 
 
 _MAKERS = {
-    "control": _train_control,
-    "labelled": _train_labelled,
-    "labelled-vilex": _train_labelled_vilex,
-    **{name: lambda preset, out, name=name: _take_share(name, preset, out) for name in SHARES},
-    **{f"blocks-{n}": lambda preset, out, n=n: _train_blocks(n, preset, out) for n in DEPTHS},
+    "control": lambda preset, data, out: _train_control(preset, out),
+    **{name: lambda preset, data, out, name=name: _take_share(name, preset, out) for name in SHARES},
+    **{f"blocks-{n}": lambda preset, data, out, n=n: _train_blocks(n, preset, out) for n in DEPTHS},
+    "labelled": lambda preset, data, out: _train_labelled(preset, out),
+    "labelled-vilex": lambda preset, data, out: _train_labelled_vilex(preset, out),
+    "zoomed": _train_zoomed,
 }
