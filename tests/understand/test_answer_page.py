@@ -150,7 +150,8 @@ def test_eval_writes_answers_scores_and_page(tmp_path):
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["predictions.jsonl", "scores.json"]
     with pytest.raises(InputError, match=r"predictions\.jsonl: exists"):
         evaluated("a")
-    evaluated("a", "--overwrite")
+    evaluated("a", "--overwrite", "--examples", "0")
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["predictions.jsonl", "scores.json"]
     for task, line in (
         ("refcoco", "example 0: 'mask': expected"),
         ("vqa", "there is no 'vqa'; did you mean"),
@@ -158,3 +159,21 @@ def test_eval_writes_answers_scores_and_page(tmp_path):
         with pytest.raises(InputError, match=line):
             evaluated("c", "--task", task)
     assert not (tmp_path / "c").exists()  # found before the work
+
+
+def test_ask_writes_the_mask_that_an_answer_draws(tmp_path, monkeypatch):
+    Image.new("RGB", (120, 80)).save(tmp_path / "a.png")
+    true = np.zeros((80, 120), dtype=bool)
+    true[10:60, 20:90] = True
+    said = mask_to_words(load_codec(), [true])[0]
+    base = small.paligemma(tmp_path / "base")
+    save_vlm(make_vlm(str(base), "", FeaturesConfig()), tmp_path / "vlm")
+    words = ["understand", "ask", str(tmp_path / "vlm"), str(tmp_path / "a.png"), "the box", "--mask"]
+    done = CliRunner().invoke(app, [*words, str(tmp_path / "no.png")])
+    assert isinstance(done.exception, InputError) and "draws no mask; ask a model that was" in str(done.exception)
+    monkeypatch.setattr("vilex.understand.vlm.VisualLanguageModel.answer", lambda *_: [said])  # as if it had learnt it
+    done = CliRunner().invoke(app, [*words, str(tmp_path / "mask.png"), "--json"])
+    assert json.loads(done.stdout)["mask"] == str(tmp_path / "mask.png") and not (tmp_path / "no.png").exists()
+    drawn = np.asarray(Image.open(tmp_path / "mask.png"))
+    assert drawn.shape == (80, 120) and (drawn & true).sum() > 0.9 * (drawn | true).sum()
+    assert isinstance(CliRunner().invoke(app, [*words, str(tmp_path / "mask.png")]).exception, InputError)

@@ -106,7 +106,7 @@ def test_paligemma_3b_without_its_weights(configure):
     assert 3e12 < plan.flops / 8 < 4.5e12
     cached = configure("3b", run={"batch_size": 8}, features={"cache": "kept"}, model={"train": "lora"})
     light = plan_transfer(cached)
-    assert light.memory["what looks"] == 0 and light.cache == 6 * 256 * 1152 * 2
+    assert light.memory["what looks"] == plan.memory["what looks"] and light.cache == 6 * 256 * 1152 * 2
     assert light.memory["optimiser"] < 0.02 * plan.memory["optimiser"] and light.flops < plan.flops
     sharded = plan_transfer(configure("3b", run={"batch_size": 8, "parallel": "fsdp"}), processes=2)
     assert sharded.memory["optimiser"] == plan.memory["optimiser"] // 2

@@ -8,7 +8,7 @@ import typer
 
 from vilex.cli.options import Device, Json, Quiet, print_summary, progress_bar, refuse
 from vilex.cli.understand_convert import convert
-from vilex.cli.understand_eval import Beams, NewTokens, Vlm, evaluate, load_model
+from vilex.cli.understand_eval import Beams, Codec, NewTokens, Vlm, evaluate, load_model
 from vilex.cli.understand_masks import masks
 from vilex.errors import InputError
 from vilex.extras import needs
@@ -102,6 +102,10 @@ def ask(
     vlm: Vlm,
     image: Annotated[Path, typer.Argument(help="A picture.")],
     question: Annotated[str, typer.Argument(help="The prefix, as it was trained: `answer en what is this?`.")],
+    mask: Annotated[
+        Path | None, typer.Option(help="PNG for the mask that the answer draws, white inside, of the picture's size.")
+    ] = None,
+    codec: Codec = "shipped",
     beams: Beams = 1,
     max_new_tokens: NewTokens = 32,
     device: Device = "cpu",
@@ -110,12 +114,34 @@ def ask(
 ) -> None:
     """Answer one question about one picture."""
     from vilex import checks
+    from vilex.cli.manifest import check_file
     from vilex.pictures.load import load_image
 
     prefix = checks.text(question, "question")
     picture = load_image(image)
+    if mask:
+        check_file(mask)
     (said,) = load_model(vlm, device).answer([picture], [prefix], max_new_tokens, beams)
-    print_summary({"image": str(image), "prefix": prefix, "answer": said}, said, quiet, as_json)
+    summary = {"image": str(image), "prefix": prefix, "answer": said}
+    if mask:
+        _draw_mask(mask, codec, said, picture.size)
+        summary["mask"] = str(mask)
+    print_summary(summary, f"{said}\nmask -> {mask}" if mask else said, quiet, as_json)
+
+
+def _draw_mask(path: Path, codec: str, said: str, size: tuple[int, int]) -> None:
+    """Write the mask that an answer draws; `size` is the picture's width and height."""
+    from PIL import Image
+
+    from vilex.paths import replacing
+    from vilex.understand.mask_codec import load_codec
+    from vilex.understand.masks import words_to_masks
+
+    (drawn,) = words_to_masks(load_codec(codec), [said], [(size[1], size[0])])
+    if drawn is None:
+        raise InputError(f"{said!r:.200}: draws no mask; ask a model that was trained on masks, by an expression alone")
+    with replacing(path) as aside:
+        Image.fromarray(drawn).save(aside, "PNG")
 
 
 def _settings(config: Path, overrides: list[str] | None) -> "TransferConfig":

@@ -19,6 +19,7 @@ PREDICTIONS, SCORES, PAGE = "predictions.jsonl", "scores.json", "examples.html"
 
 Vlm = Annotated[Path, typer.Argument(help="A trained model's folder, RUN/vlm.")]
 Beams = Annotated[int, typer.Option(min=1, max=64, help="Of a beam search; 1 is greedy.")]
+Codec = Annotated[str, typer.Option(help="Whose words masks are written in: vae-oid.npz, a folder, or shipped.")]
 NewTokens = Annotated[int, typer.Option(min=1, max=8192, help="Longest answer.")]
 
 
@@ -31,9 +32,7 @@ def evaluate(
     task: Annotated[
         str | None, typer.Option(help="Score as this task, cococap or vqav2 say; else only matches.")
     ] = None,
-    codec: Annotated[
-        str, typer.Option(help="Of masks, where the task is refcoco: vae-oid.npz, a folder, or shipped.")
-    ] = "shipped",
+    codec: Codec = "shipped",
     root: Annotated[Path | None, typer.Option(help="Folder that images are relative to, if not the file's.")] = None,
     beams: Beams = 1,
     max_new_tokens: NewTokens = 32,
@@ -70,6 +69,8 @@ def evaluate(
     decode = DecodeConfig(beams, max_new_tokens)
     with progress_bar("answers", quiet) as move:
         answers = answer_all(model, asked, Gallery(model.features.views), decode, batch_size, refused, move)
+    for name in (SCORES, PAGE):  # of answers that are replaced
+        (out / name).unlink(missing_ok=True)
     write_answers(out / PREDICTIONS, answers)
     match, scores = share_of_matches(answers), dict[str, float]()
     if answers:

@@ -37,10 +37,9 @@ def count_vlm_step(
         _forward_backward(config, vlm, rows, images, tokens, "meta")
     peak, flops = measure(lambda: _forward_backward(config, vlm, rows, images, tokens, "meta"))
     held, updating = _optimiser(config, vlm)
-    looking = 0 if config.features.cache else sum(bytes_of(module) for module in vlm.features.modules)
     activations = peak if accumulates else max(0, peak - gradients)
     memory = {
-        "what looks": looking,
+        "what looks": sum(bytes_of(module) for module in vlm.features.modules),
         "frozen weights": (bytes_of(vlm) - gradients) // shards,
         "trained weights": gradients // shards,
         "gradients": gradients // shards,
