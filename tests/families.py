@@ -26,6 +26,8 @@ from diffusers import (
     FluxPipeline,
     FluxTransformer2DModel,
     IFPipeline,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
     PRXPipeline,
@@ -64,6 +66,7 @@ from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder, T5Gemma
 from benchmarks.shapes import BETAS
 from benchmarks.words import WORDS, clip_words, gemma_words, qwen_words, t5_words
 from tests import tiny
+from vilex.t2i.lumina_2 import SYSTEM
 from vilex.t2i.sana import instruction
 
 POSITIONS = 48  # of language models that are published with 512 and more: what their tests take grows with them
@@ -375,6 +378,25 @@ def sana(folder: Path) -> Path:
     return folder
 
 
+def lumina_2(folder: Path) -> Path:
+    """Its auto-encoder's latents are of 8 pixels a side, which its pipeline takes for granted."""
+    torch.manual_seed(25)
+    text_encoder, words = gemma_2(SYSTEM)
+    transformer = Lumina2Transformer2DModel(
+        sample_size=4, in_channels=4, hidden_size=32, num_layers=2, num_refiner_layers=1, num_attention_heads=2,
+        num_kv_heads=1, multiple_of=16, axes_dim_rope=(4, 4, 8), axes_lens=(64, 16, 16), cap_feat_dim=32,
+    )  # fmt: skip
+    auto_encoder = AutoencoderKL(
+        block_out_channels=(4, 4, 4, 8), down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4, norm_num_groups=4, sample_size=32,
+        shift_factor=0.1, scaling_factor=0.4,
+    )  # fmt: skip
+    Lumina2Pipeline(
+        transformer, FlowMatchEulerDiscreteScheduler(shift=6.0), auto_encoder, text_encoder, words
+    ).save_pretrained(folder)
+    return folder
+
+
 def qwen_image(folder: Path) -> Path:
     """Its auto-encoder's configuration says how large pictures are, which the published one's does not."""
     torch.manual_seed(20)
@@ -442,6 +464,12 @@ FAMILIES = {
         lambda weight: _plain(weight) | {"use_resolution_binning": False, "max_sequence_length": POSITIONS},
         "dpm++",
         sizes=((64, 32), (32, 64)),
+    ),
+    "lumina2": Family(
+        lumina_2,
+        lambda weight: _plain(weight) | {"cfg_normalization": False, "max_sequence_length": POSITIONS},
+        "euler",
+        sizes=((48, 32), (32, 64)),
     ),
     "if": Family(deepfloyd_if, lambda weight: {"guidance_scale": weight, "clean_caption": False}, "ddpm"),
     "z-image": Family(z_image, lambda weight: {"guidance_scale": weight - 1, "negative_prompt": ""}, "euler"),

@@ -25,6 +25,7 @@ SPOKEN = (
     "pixart-sigma",
     "prx",
     "sana",
+    "lumina2",
     "if",
     "z-image",
     "pixels",

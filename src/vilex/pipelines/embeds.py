@@ -16,10 +16,10 @@ def prompt_arguments(lexicon: VisualLexicon, *args: Any, **how: Any) -> dict[str
     """
     given = lexicon.conditions(*args, **how)
     found: dict[str, Any] = embeds_of(*given)
-    name = lexicon.t2i.mask_argument
+    name, dtype = lexicon.t2i.mask_argument, lexicon.t2i.mask_dtype
     for side, condition in zip(("", "negative_"), given, strict=True):
         if name and condition.mask is not None:
-            found[f"{side}{name}"] = condition.mask.to(condition.sequence.dtype)  # Chroma's tells numbers from marks
+            found[f"{side}{name}"] = condition.mask.to(dtype or condition.sequence.dtype)
     if name == "prompt_attention_mask":
         found["negative_prompt"] = None  # some of these pipelines have words by default, which they then refuse
     return found

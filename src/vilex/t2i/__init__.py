@@ -18,6 +18,7 @@ from vilex.t2i.flux_2_klein import Flux2Klein
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.ip_adapter import IPAdapterT2I
 from vilex.t2i.lora import add_loras
+from vilex.t2i.lumina_2 import Lumina2
 from vilex.t2i.pixart_sigma import PixArtSigma
 from vilex.t2i.pixel_diffusion import PixelDiffusion
 from vilex.t2i.prx import PRX
@@ -42,6 +43,7 @@ FAMILIES: tuple[type[DiffusersT2I], ...] = (
     PixArtSigma,
     PRX,
     Sana,
+    Lumina2,
     DeepFloydIF,
     PixelDiffusion,
     ZImage,

@@ -20,7 +20,8 @@ class Condition:
     Attributes:
         sequence: the text encoders' features, [B, L, d].
         pooled: one vector for the whole prompt, [B, p], where a family has it.
-        lengths: [B] on the CPU, how much of the sequence is the prompt's, where a family reads no padding.
+        lengths: [B] on the CPU, how much of the sequence is the prompt's, where a family reads no padding or, beside a
+            mask, asks for both.
         mask: [B, L], true where the denoiser reads, where a family's reads padding but is told so.
         image: image tokens that go past the text encoder, [B, n, d]; see `vilex.t2i.ip_adapter`.
         adapter: what reads them there.
@@ -38,7 +39,7 @@ class Condition:
 
     def unpadded(self) -> Tensor | list[Tensor]:
         """The sequence; where a family reads no padding, each prompt's own part of it, a list of B [L_i, d]."""
-        if self.lengths is None:
+        if self.lengths is None or self.mask is not None:
             return self.sequence
         return [row[:length] for row, length in zip(self.sequence, self.lengths.tolist(), strict=True)]
 

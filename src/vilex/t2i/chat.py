@@ -54,9 +54,13 @@ class ChatReader:
         return torch.cat(states, dim=-1), lengths - self.dropped
 
 
-def within(lengths: Tensor, sequence: Tensor) -> Tensor:
-    """Which positions of a sequence [B, L, d] are the prompt's, [B, L] on its device; lengths: [B] on the CPU."""
-    return (torch.arange(sequence.shape[1]) < lengths[:, None]).to(sequence.device)
+def within(lengths: Tensor, sequence: Tensor, device: str | None = None) -> Tensor:
+    """Which positions of a sequence [B, L, d] are the prompt's, [B, L] on a device, its own by default.
+
+    Args:
+        lengths: [B] on the CPU.
+    """
+    return (torch.arange(sequence.shape[1]) < lengths[:, None]).to(device or sequence.device)
 
 
 def chat_frame(tokenizer: Any, positions: int, thinking: bool = True) -> Frame:

@@ -33,6 +33,7 @@ class Chroma(DiffusersT2I):
     }
     denoiser = "transformer"
     mask_argument = "prompt_attention_mask"
+    mask_dtype = None
     even_sigmas = True
 
     def setup(self) -> None:
