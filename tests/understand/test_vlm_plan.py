@@ -108,18 +108,20 @@ def test_paligemma_3b_without_its_weights(configure):
     light = plan_transfer(cached)
     assert light.memory["what looks"] == plan.memory["what looks"] and light.cache == 6 * 256 * 1152 * 2
     assert light.memory["optimiser"] < 0.02 * plan.memory["optimiser"] and light.flops < plan.flops
-    sharded = plan_transfer(configure("3b", run={"batch_size": 8, "parallel": "fsdp"}), processes=2)
-    assert sharded.memory["optimiser"] == plan.memory["optimiser"] // 2
-    checkpointed = plan_transfer(configure("3b", run={"batch_size": 32, "gradient_checkpointing": True}))
-    whole = plan_transfer(configure("3b", run={"batch_size": 32}))
-    assert checkpointed.memory["activations"] < 0.6 * whole.memory["activations"]
-    assert checkpointed.flops > 1.2 * whole.flops
-    parts = plan_transfer(configure("3b", run={"batch_size": 16, "micro_batch": 8}))  # gradients are there meanwhile
-    assert (
-        parts.accumulate == 2
-        and parts.memory["activations"]
-        > 1.5 * plan_transfer(configure("3b", run={"batch_size": 8})).memory["activations"]
-    )
+
+
+def test_settings_that_save_memory_save_it_in_the_plan(configure):
+    whole = plan_transfer(configure(run={"batch_size": 32}))
+    sharded = plan_transfer(configure(run={"batch_size": 32, "parallel": "fsdp"}), processes=2)
+    assert sharded.memory["optimiser"] == whole.memory["optimiser"] // 2 and sharded.micro_batch == 16
+    checkpointed = plan_transfer(configure(run={"batch_size": 32, "gradient_checkpointing": True}))
+    assert checkpointed.memory["activations"] < 0.9 * whole.memory["activations"]
+    assert checkpointed.flops > 1.1 * whole.flops
+    parts = plan_transfer(configure(run={"batch_size": 64, "micro_batch": 32}))
+    assert parts.accumulate == 2 and parts.flops == 2 * whole.flops
+    assert parts.memory["activations"] > whole.memory["activations"]  # gradients are there meanwhile
+    with pytest.raises(InputError, match=r"run\.batch_size: 32 is no multiple of the 3 processes"):
+        plan_transfer(configure(run={"batch_size": 32}), processes=3)
 
 
 def test_time_is_that_of_the_log_or_of_steps_here(configure, tmp_path):
