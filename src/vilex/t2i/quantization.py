@@ -42,8 +42,8 @@ def quantization_of(kind: type, way: str, dtype: torch.dtype) -> Any:
     """What `from_pretrained` of a class of diffusers or transformers takes as `quantization_config`."""
     library: Any = transformers if issubclass(kind, transformers.PreTrainedModel) else diffusers
     if way == "int8":
-        from torchao.quantization import Int8WeightOnlyConfig
-
+        with needs("quantization"):
+            from torchao.quantization import Int8WeightOnlyConfig
         return library.TorchAoConfig(Int8WeightOnlyConfig())
     return library.BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=False
