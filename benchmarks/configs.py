@@ -59,7 +59,7 @@ def localised(config: TrainConfig, folder: Path) -> TrainConfig:
 
 def row(name: str, base: str, gigabytes: int, plan: Plan) -> str:
     """A line of the table."""
-    whole = plan.flops * plan.steps
+    whole = plan.all_flops
     hours = whole / (SPEED * plan.processes) / 3600
     cells = (
         f"`{name}`", base, f"{plan.processes} of {gigabytes} GB", f"{plan.peak / 2**30:.1f} GB", f"{plan.batch_size:,}",

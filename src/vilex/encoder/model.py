@@ -37,7 +37,13 @@ class ViLexOutput(ModelOutput):
 
 
 class ViLexEncoder(PreTrainedModel):
-    """Image to tokens: `tower` then `pooler` (ViLex, figure 2)."""
+    """Image to tokens: `tower` then `pooler` (ViLex, figure 2).
+
+    Attributes:
+        tower_waits: whether no gradient goes through the tower, as in the first stage of a run in two.
+    """
+
+    tower_waits = False
 
     config_class = ViLexConfig
     main_input_name = "pixel_values"
@@ -82,7 +88,8 @@ class ViLexEncoder(PreTrainedModel):
         num_tokens = limit if num_tokens is None else num_tokens
         if not 1 <= num_tokens <= limit:
             raise InputError(f"expected 1 to {limit} tokens of an image, got {num_tokens}")
-        patches = patches_of(self.tower, pixel_values)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.tower_waits):
+            patches = patches_of(self.tower, pixel_values)
         tokens = self.pooler(patches, num_tokens) if noise is None else self.pooler(patches, num_tokens, noise)
         return ViLexOutput(tokens=tokens, patches=patches)
 

@@ -10,10 +10,10 @@ from vilex.extras import needs
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # row -> measure -> {mean, low, high, seeds}
 
 
-def to_markdown(rows: Rows) -> str:
-    """A line a row, a column a measure: the mean, and its interval in brackets."""
+def to_markdown(rows: Rows, first: str = "from") -> str:
+    """A line a row, a column a measure: the mean, and its interval in brackets. first: the title of the rows' names."""
     titles = list(dict.fromkeys(title for values in rows.values() for title in values))
-    lines = ["| from | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(titles)]
+    lines = [f"| {first} | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(titles)]
     for row, values in rows.items():
         lines.append(f"| {row} | " + " | ".join(_cell(values.get(title)) for title in titles) + " |")
     return "\n".join(lines) + "\n"

@@ -51,6 +51,13 @@ def count_step(
     return {**memory, "previews": max(0, beyond)}, flops
 
 
+def count_flops(config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEncoder, micro: int) -> int:
+    """FLOPs of one micro-batch; see `count_step`."""
+    _, flops = measure(lambda: _forward_backward(config, t2i, encoder, micro, "meta"))
+    encoder.zero_grad()
+    return flops
+
+
 def preview_bytes(config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEncoder) -> int:
     """Bytes that previews take while no step does: a copy of the encoder, the tower as it was, and sampling."""
     if not config.run.sample_every:

@@ -7,7 +7,7 @@ from torch import nn
 
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.plan.cost import count_step, time_step
+from vilex.plan.cost import count_flops, count_step, time_step
 from vilex.t2i import shape_of
 from vilex.t2i.attention import suit_attention
 from vilex.t2i.folder import DiffusersT2I
@@ -29,6 +29,7 @@ class Plan:
         flops: of one step, all devices together (forward, backward and what checkpointing does again).
         tokens: image tokens the run trains on, all images together, as TailDrop leaves them on average.
         seconds: of one step, measured; None if nothing was measured.
+        first: the stage in which the tower waits, if there is one; memory is that of the other, which needs more.
     """
 
     processes: int
@@ -42,11 +43,35 @@ class Plan:
     flops: int
     tokens: int
     seconds: float | None
+    first: "Stage | None" = None
 
     @property
     def peak(self) -> int:
         """Bytes of a device at the most: all that memory is for."""
         return sum(self.memory.values())
+
+    @property
+    def all_flops(self) -> int:
+        """Of all steps, all devices together."""
+        first = self.first or Stage(0, 0, None)
+        return first.steps * first.flops + (self.steps - first.steps) * self.flops
+
+    @property
+    def all_seconds(self) -> float | None:
+        """Of all steps, measured; None if nothing was measured."""
+        if self.seconds is None:
+            return None
+        first = self.first or Stage(0, 0, 0.0)
+        return first.steps * (first.seconds or 0.0) + (self.steps - first.steps) * self.seconds
+
+
+@dataclass(frozen=True)
+class Stage:
+    """So many steps, and FLOPs and seconds of one, as in `Plan`."""
+
+    steps: int
+    flops: int
+    seconds: float | None
 
 
 def make_plan(config: TrainConfig, processes: int = 1, measure: int = 0, device: str = "cpu") -> Plan:
@@ -64,6 +89,15 @@ def make_plan(config: TrainConfig, processes: int = 1, measure: int = 0, device:
     encoder = _trained_shape(config, t2i)
     micro, accumulate = _parts(config, processes)
     memory, flops = count_step(config, t2i, encoder, micro, processes)
+    alone, whole, first, seconds = config.optim.tower_frozen_steps, accumulate * processes, None, None
+    if alone:
+        encoder.tower_waits = True
+        first = Stage(alone, count_flops(config, t2i, encoder, micro) * whole, None)
+        if measure:
+            first = replace(first, seconds=time_step(config, t2i, encoder, micro, accumulate, measure, device))
+        encoder.tower_waits = False
+    if measure:
+        seconds = time_step(config, t2i, encoder, micro, accumulate, measure, device)
     chances = (torch.arange(10_000) + 0.5) / 10_000
     kept = tail_drop(chances, config.model.num_tokens, config.objective.tail_drop).float().mean().item()
     return Plan(
@@ -75,9 +109,10 @@ def make_plan(config: TrainConfig, processes: int = 1, measure: int = 0, device:
         trained={name: _size(getattr(encoder, name)) for name in ("tower", "pooler")},
         frozen=t2i.sizes,
         memory=memory,
-        flops=flops * accumulate * processes,
+        flops=flops * whole,
         tokens=int(kept * config.run.batch_size * config.run.steps),
-        seconds=time_step(config, t2i, encoder, micro, accumulate, measure, device) if measure else None,
+        seconds=seconds,
+        first=first,
     )
 
 
@@ -107,6 +142,7 @@ def describe(plan: Plan) -> dict[str, str]:
     if plan.accumulate > 1:
         whole += f" x {plan.accumulate} micro-batches"
     memory = ", ".join(f"{name} {gigabytes(value)}" for name, value in plan.memory.items())
+    first = plan.first
     lines = {
         "trains": ", ".join(f"{name} {value / 1e6:.1f} M" for name, value in plan.trained.items()),
         "frozen": ", ".join(f"{name} {value / 1e6:.1f} M" for name, value in plan.frozen.items()),
@@ -114,8 +150,12 @@ def describe(plan: Plan) -> dict[str, str]:
         "memory": f"{gigabytes(plan.peak)} GB a device: {memory}",
         "arithmetic": f"{plan.flops / 1e12:.4g} TFLOP a step",
     }
-    if plan.seconds is not None:
-        lines["time"] = f"{duration(1000 * plan.seconds)} for 1000 steps, {duration(plan.steps * plan.seconds)} in all"
+    if first:
+        lines["arithmetic"] += f", {first.flops / 1e12:.4g} of the first {first.steps}, in which the tower waits"
+    if plan.seconds is not None and plan.all_seconds is not None:
+        lines["time"] = f"{duration(1000 * plan.seconds)} for 1000 steps, {duration(plan.all_seconds)} in all"
+        if first and first.seconds is not None:
+            lines["time"] += f", {duration(first.steps * first.seconds)} of it with the tower waiting"
     images = plan.steps * plan.batch_size
     lines["in all"] = f"{plan.steps} steps, {images} images, {plan.tokens} image tokens"
     return lines

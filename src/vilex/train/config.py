@@ -61,6 +61,8 @@ class OptimConfig:
     name: Literal["adafactor", "adamw"] = "adafactor"  # the optimiser
     tower_lr: Rate = 1e-5  # the tower's learning rate at the end of the warm-up
     pooler_lr: Rate = 3e-4  # the pooler's
+    # steps in which the pooler learns alone, before both learn
+    tower_frozen_steps: Annotated[int, Range(0, 10**9, "0 trains both from the first step")] = 0
     weight_decay: Annotated[float, Range(0, 1)] = 0.01  # of both parts, times the rate
     # over which the rates rise evenly, before they fall by a cosine; no longer than the run
     warmup_steps: Annotated[int, Range(0, 10**9)] = 10_000
@@ -138,6 +140,7 @@ class TrainConfig:
                 f"optim.warmup_steps: {optim.warmup_steps} is more than run.steps = {run.steps}; "
                 f"set it lower, say {run.steps // 30}"
             )
+        problems += self._wrong_stages()
         if not (optim.tower_lr or optim.pooler_lr):
             problems.append("optim.tower_lr and optim.pooler_lr are both 0, so nothing trains; raise one of them")
         if run.parallel == "fsdp" and optim.name == "adafactor":
@@ -151,3 +154,21 @@ class TrainConfig:
         if model.method == "ip-adapter" and self.objective.tail_drop != "off":
             problems.append('model.method: ip-adapter needs objective.tail_drop = "off"; its tokens have no order')
         return problems
+
+    def _wrong_stages(self) -> list[str]:
+        """What is wrong with a run in two stages."""
+        optim, alone, steps = self.optim, self.optim.tower_frozen_steps, self.run.steps
+        if not alone:
+            return []
+        named = f"optim.tower_frozen_steps: {alone}"
+        if alone >= steps:
+            return [f"{named} leaves the tower none of run.steps = {steps}; to freeze it throughout, set tower_lr = 0"]
+        if not (optim.tower_lr and optim.pooler_lr):
+            still = "tower" if optim.pooler_lr else "pooler"
+            return [f"{named}, but optim.{still}_lr is 0; raise it, or leave the stages out"]
+        if optim.warmup_steps > steps - alone:
+            return [
+                f"optim.warmup_steps: {optim.warmup_steps} is more than the {steps - alone} steps after "
+                f"optim.tower_frozen_steps = {alone}, in which the tower warms up, too; set it lower"
+            ]
+        return []

@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from vilex.device import check_device
 from vilex.encoder import ViLexEncoder
@@ -32,6 +33,7 @@ from vilex.errors import InputError
 from vilex.train.config import RunConfig
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+REPLICAS: dict[str, Any] = {"gradient_as_bucket_view": True, "broadcast_buffers": False}
 PRECISION = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -78,6 +80,20 @@ class Engine:
         for block in repeated_blocks(encoder):
             fully_shard(block, mp_policy=policy)
         self.encoder = fully_shard(encoder, mp_policy=policy)
+        return self.encoder
+
+    def replicate(self, waiting: Sequence[nn.Parameter] = ()) -> nn.Module:
+        """The encoder again, where it is replicated: replicas then share all gradients but those of what waits.
+
+        Replicas wait for the gradient of every weight that learned when they were made. A shard waits for none, and a
+        single process has nobody to share with: they stay as they are.
+        """
+        replica = self.encoder
+        if isinstance(replica, DistributedDataParallel):
+            with _not_learning(waiting):
+                self.encoder = DistributedDataParallel(
+                    self.bare, device_ids=replica.device_ids, output_device=replica.output_device, **REPLICAS
+                )
         return self.encoder
 
     def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -148,13 +164,19 @@ class Engine:
         else:
             set_model_state_dict(self.encoder, cast(dict[str, Any], state), options=_WHOLE)
 
-    def optimizer_state(self) -> dict[str, Any]:
-        """The optimiser's whole state, by parameter name, with its groups. All processes must ask together."""
-        return get_optimizer_state_dict(self.bare, self.optimizer, options=_WHOLE)
+    def optimizer_state(self, fresh: Sequence[nn.Parameter] = ()) -> dict[str, Any]:
+        """The optimiser's whole state, by parameter name, with its groups. All processes must ask together.
 
-    def load_optimizer_state(self, state: dict[str, Any]) -> None:
+        Args:
+            fresh: parameters that have not learned yet, and have no state.
+        """
+        with _not_learning(fresh):
+            return get_optimizer_state_dict(self.bare, self.optimizer, options=_WHOLE)
+
+    def load_optimizer_state(self, state: dict[str, Any], fresh: Sequence[nn.Parameter] = ()) -> None:
         """The opposite of `optimizer_state`."""
-        set_optimizer_state_dict(self.bare, self.optimizer, state, options=_WHOLE)
+        with _not_learning(fresh):
+            set_optimizer_state_dict(self.bare, self.optimizer, state, options=_WHOLE)
 
     def scaler_state(self) -> dict[str, Any]:
         """What fp16's scaler has found out; empty without one."""
@@ -168,6 +190,23 @@ class Engine:
     @property
     def _scaler(self) -> Any:
         return self.accelerator.scaler
+
+
+def learning(module: nn.Module) -> list[nn.Parameter]:
+    """Those of a module's parameters that learn."""
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+@contextmanager
+def _not_learning(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """In it these parameters ask for no gradient: torch then expects nothing of them."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 def gathered(tensor: Tensor) -> Tensor:
@@ -198,7 +237,7 @@ def repeated_blocks(module: nn.Module) -> list[nn.Module]:
 def _accelerator(run: RunConfig) -> Accelerator:
     # An earlier run in this process may have had another precision, or another device.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    replicas = DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
+    replicas = DistributedDataParallelKwargs(**REPLICAS)
     try:
         made = Accelerator(cpu=run.device == "cpu", mixed_precision=run.mixed_precision, kwargs_handlers=[replicas])
     except ValueError as error:  # a precision that the device has not

@@ -14,7 +14,8 @@ from vilex.train.previews import Previews
 from vilex.train.report import Reporter
 from vilex.train.run_folder import run_folder
 from vilex.train.signals import StopSignal
-from vilex.train.training import Step, Training
+from vilex.train.step import Step
+from vilex.train.training import Training
 
 BAD_GRACE = 100  # images seen before the share of broken ones is judged
 

@@ -1,4 +1,4 @@
-"""Where a batch's loss comes from: which noise levels, and how many tokens were kept."""
+"""What a batch gives for the log: its loss by noise levels and by kept tokens."""
 
 import torch
 from torch import Tensor
@@ -6,6 +6,21 @@ from torch import Tensor
 KEPT = (1, 4, 16)  # upper ends of the bands of kept tokens; the last band is open
 KEPT_NAMES = ("loss_kept_1", "loss_kept_2", "loss_kept_5", "loss_kept_17_up")
 BANDS = 4  # equal shares of the noise levels, the faintest first
+
+
+def of_images(seen: dict[str, Tensor], word_norm: float, levels: int) -> dict[str, Tensor]:
+    """Sums and counts, [2], over the good images of a step.
+
+    Args:
+        seen: loss, t, keep and token_norm of each, [B]. word_norm: of the vocabulary's words. levels: of noise.
+    """
+    count = torch.tensor(float(len(seen["loss"])))
+    sums = {"token_norm": seen["token_norm"].sum() / word_norm, "kept_tokens": seen["keep"].float().sum()}
+    return {
+        **{name: torch.stack([value, count.to(value.device)]) for name, value in sums.items()},
+        **loss_by_noise(seen["loss"], seen["t"], levels),
+        **loss_by_kept(seen["loss"], seen["keep"]),
+    }
 
 
 def loss_by_noise(losses: Tensor, t: Tensor, levels: int) -> dict[str, Tensor]:

@@ -20,4 +20,6 @@ def opening(config: TrainConfig, sources: Sequence[Source], world: int, step: in
     micro = f", {run.micro_batch} at once" if run.micro_batch and run.micro_batch < part else ""
     batch = f"batch {run.batch_size} = {world} process{'es' * (world > 1)} x {part}{micro}"
     begins = f"goes on from step {step} of {run.steps} ({resumed})" if resumed else f"new, {run.steps} steps"
+    if config.optim.tower_frozen_steps > step:
+        begins += f", the tower waits until step {config.optim.tower_frozen_steps}"
     return f"{found} | {batch} | {run.out}: {begins}"

@@ -2,6 +2,7 @@
 
 import torch
 from diffusers.optimization import get_cosine_schedule_with_warmup
+from torch.optim.lr_scheduler import LambdaLR
 from transformers.optimization import Adafactor
 
 from vilex.encoder import ViLexEncoder
@@ -46,11 +47,18 @@ def make_optimizer(encoder: ViLexEncoder, config: OptimConfig) -> torch.optim.Op
     )
 
 
-def make_schedule(
-    optimizer: torch.optim.Optimizer, config: OptimConfig, steps: int
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warm-up, then cosine decay to zero at the last step."""
-    return get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, steps)
+def make_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, steps: int) -> LambdaLR:
+    """Linear warm-up, then cosine decay to zero at the last step; the tower's begins when its stage does."""
+    whole = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, steps)
+    if not config.tower_frozen_steps:
+        return whole
+    later = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, steps - config.tower_frozen_steps)
+
+    def of_tower(step: int) -> float:
+        after = step - config.tower_frozen_steps
+        return later.lr_lambdas[0](after) if after > 0 else 0.0
+
+    return LambdaLR(optimizer, [of_tower, whole.lr_lambdas[1]])
 
 
 def _read_out(encoder: ViLexEncoder) -> list[torch.nn.Module]:

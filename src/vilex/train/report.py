@@ -11,9 +11,10 @@ from vilex.data import Batch
 from vilex.train.log import Log
 from vilex.train.opening import opening
 from vilex.train.run_folder import writing
+from vilex.train.step import Step
 from vilex.train.toml import to_dict
 from vilex.train.trackers import TensorBoard, Tracker, WeightsAndBiases
-from vilex.train.training import Step, Training
+from vilex.train.training import Training
 
 SHOWN = ("loss", "grad_norm", "pooler_lr", "images_per_second")  # of a line in the terminal
 

@@ -5,12 +5,11 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Sized
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from vilex.data import Batch, open_sources
@@ -24,32 +23,19 @@ from vilex.hub.folder import resolve_base
 from vilex.hub.loading import quiet_loading
 from vilex.t2i import attach_adapter, load_t2i
 from vilex.t2i.attention import suit_attention
+from vilex.train.average import WeightAverage
 from vilex.train.checkpoint import flatten_optimizer, newest_whole, save_checkpoint, set_aside, unflatten_optimizer
 from vilex.train.config import TrainConfig
 from vilex.train.consistency import settle
-from vilex.train.engine import Engine, gathered, shard_like
-from vilex.train.loss_bands import loss_by_kept, loss_by_noise
+from vilex.train.engine import Engine, gathered, learning, shard_like
+from vilex.train.loss_bands import of_images
 from vilex.train.models import checkpoint_activations, new_encoder
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import choose_trained, make_optimizer, make_schedule
 from vilex.train.resume import CHANGES, READERS, check_settings, check_state, other_counts
 from vilex.train.run_folder import writing
+from vilex.train.step import Step
 from vilex.train.toml import to_dict
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step gave.
-
-    Attributes:
-        values: for the log, on the device: numbers, or sums and counts [2].
-        stopping: whether any process was asked to stop.
-        broken: how many samples of the batch are, of all processes.
-    """
-
-    values: dict[str, float | Tensor]
-    stopping: bool
-    broken: int
 
 
 class Training:
@@ -91,7 +77,9 @@ class Training:
             attach_adapter(self.bare, self.t2i), config.objective, config.run.seed, words
         )
         self.parameters = [p for p in self.bare.parameters() if p.requires_grad]
-        self.ema = EMAModel(self.parameters, decay=config.optim.ema_decay, use_ema_warmup=True, power=0.75)
+        tower = learning(self.bare.tower)
+        alone = self.alone = config.optim.tower_frozen_steps
+        self.ema = WeightAverage(tower, self.parameters[len(tower) :], config.optim.ema_decay, alone)
         self.step, self.counted = 0, Counter(seen=0, bad=0)
         self.places: dict[LaneKey, Place] = {}
         self.resumed: Path | None = None
@@ -100,6 +88,15 @@ class Training:
         self.saved, self.counted_before = self.step if self.resumed else -1, self.counted.copy()
         if config.run.compile:
             self.t2i.network.compile()
+            self.encoder.compile()
+        if self.alone:
+            self._begin_stage()
+
+    def _begin_stage(self) -> None:
+        """Let the tower wait, or learn: no gradient goes through it in the first `optim.tower_frozen_steps`."""
+        self.bare.tower_waits = self.step < self.alone
+        self.encoder = self.engine.replicate(learning(self.bare.tower) if self.bare.tower_waits else [])
+        if self.config.run.compile and self.encoder is not self.bare:
             self.encoder.compile()
 
     def resume(self) -> None:
@@ -131,15 +128,17 @@ class Training:
         optimizer, own = self.engine.optimizer, ("initial_lr", "weight_decay")
         fresh = [{key: group[key] for key in own} for group in optimizer.param_groups]
         self.engine.load_encoder_state(tensors["encoder"])
-        self.engine.load_optimizer_state(unflatten_optimizer(tensors["optimizer"], state["optimizer"]))
+        saved = unflatten_optimizer(tensors["optimizer"], state["optimizer"])
+        fresh_parts = [p for name, p in self.bare.named_parameters() if p.requires_grad and name not in saved["state"]]
+        self.engine.load_optimizer_state(saved, fresh_parts)
         self.engine.load_scaler_state(state["scaler"])
         rates, laws = self.schedule.base_lrs, self.schedule.lr_lambdas
         self.schedule.load_state_dict({**state["schedule"], "base_lrs": rates, "lr_lambdas": [None] * len(laws)})
         self.schedule._last_lr = [rate * law(self.schedule.last_epoch) for rate, law in zip(rates, laws, strict=True)]
         for group, values, rate in zip(optimizer.param_groups, fresh, self.schedule.get_last_lr(), strict=True):
             group.update(values, lr=rate)  # the configuration's, which may be accepted changes
-        self.ema.shadow_params = [shard_like(tensors["ema"][str(i)], p) for i, p in enumerate(self.parameters)]
-        self.ema.optimization_step = state["ema_step"]
+        averages = [shard_like(tensors["ema"][str(i)], p) for i, p in enumerate(self.parameters)]
+        self.ema.load(averages, state["ema_step"])
         self.counted, self.step = Counter(state["counted"]), state["step"]
         self.places = self._places(state)
 
@@ -174,7 +173,8 @@ class Training:
         """
         if self.saved == self.step:
             return
-        optimizer_state, encoder_state = self.engine.optimizer_state(), self.engine.encoder_state()
+        waits = learning(self.bare.tower) if self.alone and self.step <= self.alone else []
+        optimizer_state, encoder_state = self.engine.optimizer_state(waits), self.engine.encoder_state()
         average = {str(i): gathered(value) for i, value in enumerate(self.ema.shadow_params)}
         places = [item for part in self.engine.gather(self.places) for item in part.items()]
         problem = ""
@@ -215,6 +215,8 @@ class Training:
             InputError: loss or gradient are no number. The weights are those of the step before then.
         """
         run, engine = self.config.run, self.engine
+        if self.bare.tower_waits and self.step == self.alone:
+            self._begin_stage()
         if isinstance(self.bare.pooler, WordPooler):
             self.bare.pooler.anneal(self.step / run.steps)
         parts = list(batch.split(run.micro_batch or len(batch)))
@@ -237,7 +239,12 @@ class Training:
         self._step_optimizer()
         self.places.update(batch.places)
         joined = {name: torch.cat([values[name] for values in seen]) for name in ("loss", "t", "keep", "token_norm")}
-        of_step = {"loss": total, "grad_norm": norm, "pooler_lr": rate, **self._of_images(joined)}
+        of_step = {
+            "loss": total,
+            "grad_norm": norm,
+            "pooler_lr": rate,
+            **of_images(joined, self.word_norm, self.objective.loss.levels),
+        }
         return Step(of_step, stopping > 0, int(broken))
 
     def _step_optimizer(self) -> None:
@@ -246,18 +253,8 @@ class Training:
             self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.config.optim.ema_decay:
-            self.ema.step(self.parameters)
+            self.ema.step()
         self.step += 1
-
-    def _of_images(self, seen: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Sums and counts, [2], over the good images of a step; values of each, [B]."""
-        count = torch.tensor(float(len(seen["loss"])))
-        sums = {"token_norm": seen["token_norm"].sum() / self.word_norm, "kept_tokens": seen["keep"].float().sum()}
-        return {
-            **{name: torch.stack([value, count.to(value.device)]) for name, value in sums.items()},
-            **loss_by_noise(seen["loss"], seen["t"], self.objective.loss.levels),
-            **loss_by_kept(seen["loss"], seen["keep"]),
-        }
 
     def _forward_backward(self, part: Batch, share: float) -> tuple[Tensor, dict[str, Tensor]]:
         with self.engine.autocast():

@@ -68,10 +68,10 @@ def _said(sets: Sets) -> dict[str, Any]:
 
 def to_tables(results: Mapping[str, Any]) -> str:
     """Scores, how far apart eyes are, and MMVP-VLM by pattern, as Markdown."""
-    lines = [to_markdown(results["rows"])]
+    lines = [to_markdown(results["rows"], "eyes")]
     if results["differences"]:
         lines.append("Differences, picture by picture:\n")
-        lines.append(to_markdown(results["differences"]))
+        lines.append(to_markdown(results["differences"], "eyes"))
     patterns = {name: notes.get("MMVP-VLM by pattern", {}) for name, notes in results["notes"].items()}
     if any(patterns.values()):
         titles = list(next(iter(patterns.values())))
