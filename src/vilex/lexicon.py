@@ -1,10 +1,10 @@
 """VisualLexicon: images to words and back. The face of the library."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from PIL import Image
@@ -18,6 +18,7 @@ from vilex.errors import InputError
 from vilex.guidance import Guidance
 from vilex.hub.folder import check_fingerprint, file_hash, is_inside, resolve_base, weights_hash
 from vilex.img2img import start_from
+from vilex.pictures.fit import Fit, check_fit, much_cut, warn_of_cuts
 from vilex.pictures.inputs import FORMS, PictureLike, each_picture, one_or_several, open_picture
 from vilex.prompt import Prompt, compose_chunks, parse, set_budgets
 from vilex.requests import by_name, check_emphasis, drawn_size, prompts_of, seeds_of, warn_of_unused, weights_of
@@ -138,25 +139,37 @@ class VisualLexicon:
             "training": config.training,
         }
 
-    @torch.no_grad()
-    def encode(self, images: PictureLike | Sequence[PictureLike], num_tokens: int | None = None) -> Tensor:
+    @property
+    def fit(self) -> Fit:
+        """How pictures that are not square are brought to the encoder, if not said otherwise."""
+        return cast(Fit, self.encoder.config.fit)
+
+    def encode(
+        self,
+        images: PictureLike | Sequence[PictureLike],
+        num_tokens: int | None = None,
+        fit: Fit | None = None,
+    ) -> Tensor:
         """Images to their first `num_tokens` tokens, [B, num_tokens, d]; all n by default.
 
         Args:
             images: one or several: paths, folders, patterns as `cats/*.png`, bytes, open files, PIL images, arrays; see
                 `vilex.pictures.inputs`. They are read and encoded a few at a time.
+            fit: how those that are not square are brought to the encoder: `crop`, `pad` or `squash`, see
+                `vilex.pictures.fit`; the encoder's own way if None. One warning for a crop that cuts much away.
         Raises:
             InputError: there is none, one cannot be read, or an image has no such number of tokens.
         """
         count = self.num_tokens if num_tokens is None else whole(num_tokens, "num_tokens", 1, self.num_tokens)
-        given, encoded = each_picture(images), list[Tensor]()
-        while batch := list(islice(given, TOGETHER)):
-            encoded.append(self.encoder.encode([self._open(picture, name) for name, picture in batch], count))
-        return torch.cat(encoded)
+        return self._encoded(each_picture(images), count, self.fit if fit is None else check_fit(fit))
 
-    def tokens_of(self, images: Mapping[str, ImageLike]) -> dict[str, Tensor]:
-        """Images by name to tokens [n, d], as `generate` takes both: encoded, read from a token file, or given."""
-        named = by_name(images)
+    def tokens_of(self, images: Mapping[str, ImageLike], fit: Fit | None = None) -> dict[str, Tensor]:
+        """Images by name to tokens [n, d], as `generate` takes both: encoded, read from a token file, or given.
+
+        Args:
+            fit: of those that are encoded, see `encode`.
+        """
+        named, fit = by_name(images), self.fit if fit is None else check_fit(fit)
         found: dict[str, Tensor] = {}
         for name, image in named.items():
             given = given_tokens(image, f"image '{name}'", self.t2i.width, self.encoder_sha256)
@@ -164,9 +177,10 @@ class VisualLexicon:
                 raise InputError(f"{image!s}: holds {len(given)} images; name one with {image!s}#{next(iter(given))}")
             if given:
                 found[name] = next(iter(given.values()))
-        pictures = {name: self._open(image, f"image '{name}'") for name, image in named.items() if name not in found}
-        if pictures:
-            found |= dict(zip(pictures, self.encode(list(pictures.values())), strict=True))
+        names = [name for name in named if name not in found]
+        if names:
+            pictures = ((f"image '{name}'", named[name]) for name in names)
+            found |= dict(zip(names, self._encoded(pictures, self.num_tokens, fit), strict=True))
         return {name: found[name] for name in named}
 
     def reconstruct(
@@ -174,6 +188,7 @@ class VisualLexicon:
         images: ImageLike | Sequence[ImageLike],
         num_tokens: int | None = None,
         num_images: int = 1,
+        fit: Fit | None = None,
         **settings: Any,
     ) -> list[Image.Image]:
         """Each image from its tokens alone, `num_images` times.
@@ -181,11 +196,12 @@ class VisualLexicon:
         Args:
             images: one or several, as in `encode`; tokens [n, d] or [B, n, d] of any length; files of tokens.
             num_tokens: how many of each; by default all that it has.
+            fit: of those that are encoded, see `encode`.
             settings: as in `generate`.
         """
         if num_tokens is not None:
             num_tokens = whole(num_tokens, "num_tokens", 1, self.t2i.frame.room)
-        tokens = self._each_tokens(images)
+        tokens = self._each_tokens(images, fit)
         prompts = [f"<image{i}:{num_tokens or len(value)}>" for i, value in enumerate(tokens)]
         named = {f"image{i}": value for i, value in enumerate(tokens)}
         return self.generate(prompts, named, num_images=num_images, **settings)
@@ -196,6 +212,7 @@ class VisualLexicon:
         images: Mapping[str, ImageLike] | None = None,
         *,
         num_tokens: int | None = None,
+        fit: Fit | None = None,
         weights: Mapping[str, float] | None = None,
         negative: str = "",
         guidance: Guidance = Guidance(cfg=3.0),  # noqa: B008 (frozen)
@@ -218,6 +235,7 @@ class VisualLexicon:
             prompt: "a photo of <cat:16> (in the snow:1.3)", or several of them; see `vilex.prompt.parse`.
             images: by name: a picture of any form that `encode` takes, a file of tokens, or tokens [n, d].
             num_tokens: budget of slots that name none; by default all that the words leave room for.
+            fit: of images that are encoded, see `encode`.
             weights: per image; 1 is the image as it is, 0 gives the base model's picture for the words.
             negative: what to steer away from, images included; acts where `guidance.cfg` is not 1.
             num_images: pictures a prompt.
@@ -249,7 +267,7 @@ class VisualLexicon:
         make_scheduler(scheduler, self.t2i.scheduler_config)
         asked_size = width is not None or height is not None
         t2i = self.t2i.sized(*drawn_size(self.t2i, width, height)) if asked_size else self.t2i
-        tokens = self.tokens_of({} if images is None else images)
+        tokens = self.tokens_of({} if images is None else images, fit)
         *budgeted, against = (
             self._budgeted(one, tokens, num_tokens, long_prompts) for one in [*asked, parse(negative)]
         )
@@ -278,6 +296,7 @@ class VisualLexicon:
         images: Mapping[str, ImageLike] | None = None,
         *,
         num_tokens: int | None = None,
+        fit: Fit | None = None,
         negative: str | Prompt | Sequence[str | Prompt] = "",
         text_free: bool = False,
         clip_skip: int = 0,
@@ -288,7 +307,7 @@ class VisualLexicon:
         Gradients flow to tokens that are given and require them.
 
         Args:
-            prompt, images, num_tokens, long_prompts: as in `generate`; a prompt may be parsed already.
+            prompt, images, num_tokens, fit, long_prompts: as in `generate`; a prompt may be parsed already.
             negative: what to steer away from, images of `images` included; one, or one for each prompt.
             text_free: steer away from the images alone instead, so that the pipeline's guidance is TFG.
             clip_skip: how many of CLIP's last layers the prompt (and the images alone) go without; what is steered away
@@ -301,8 +320,8 @@ class VisualLexicon:
             InputError: as `generate`; or the encoder's tokens go past the text encoder.
         """
         given = self.conditions(
-            prompt, images, num_tokens=num_tokens, negative=negative, text_free=text_free, clip_skip=clip_skip,
-            long_prompts=long_prompts,
+            prompt, images, num_tokens=num_tokens, fit=fit, negative=negative, text_free=text_free,
+            clip_skip=clip_skip, long_prompts=long_prompts,
         )  # fmt: skip
         return embeds_of(*given)
 
@@ -312,6 +331,7 @@ class VisualLexicon:
         images: Mapping[str, ImageLike] | None = None,
         *,
         num_tokens: int | None = None,
+        fit: Fit | None = None,
         negative: str | Prompt | Sequence[str | Prompt] = "",
         text_free: bool = False,
         clip_skip: int = 0,
@@ -320,7 +340,7 @@ class VisualLexicon:
         """What B prompts say and what is steered away from, as the denoiser reads them; see `prompt_embeds`."""
         if self.encoder.adapter is not None:
             raise InputError("prompt_embeds: ip-adapter tokens go past the text encoder; they are no prompt")
-        tokens = self.tokens_of({} if images is None else images)
+        tokens = self.tokens_of({} if images is None else images, fit)
         asked = [self._budgeted(one, tokens, num_tokens, long_prompts) for one in prompts_of(prompt)]
         against = [self._budgeted(one, tokens, num_tokens, long_prompts) for one in prompts_of(negative)]
         if len(against) not in (1, len(asked)):
@@ -342,19 +362,30 @@ class VisualLexicon:
         """The frozen model as one of diffusers' pipelines; see `vilex.t2i.pipeline.as_pipeline`."""
         return as_pipeline(self.t2i.components(), kind, more)
 
+    @torch.no_grad()
+    def _encoded(self, pictures: Iterable[tuple[str, ImageLike]], count: int, fit: Fit) -> Tensor:
+        """The first `count` tokens [B, count, d] of pictures by what an error calls them, a few at a time."""
+        given, encoded, cut, seen = iter(pictures), list[Tensor](), list[str](), 0
+        while batch := [(name, self._open(picture, name)) for name, picture in islice(given, TOGETHER)]:
+            cut += [name for name, picture in batch if much_cut(picture.size, fit)]
+            seen += len(batch)
+            encoded.append(self.encoder.encode([picture for _, picture in batch], count, fit))
+        warn_of_cuts(cut, seen)
+        return torch.cat(encoded)
+
     def _open(self, picture: ImageLike, name: str) -> Image.Image:
         if isinstance(picture, Tensor):
             raise InputError(f"{name}: expected {FORMS}, got a tensor; tokens are encoded already")
         return open_picture(picture, name, self.encoder.config.image_size)
 
-    def _each_tokens(self, images: ImageLike | Sequence[ImageLike]) -> list[Tensor]:
+    def _each_tokens(self, images: ImageLike | Sequence[ImageLike], fit: Fit | None) -> list[Tensor]:
         """Tokens [n, d] of each of one or several images, encoded or given."""
         if isinstance(images, Tensor):
             images = list(images) if images.ndim == 3 else [images]
         found: list[Tensor] = []
         for i, image in enumerate(one_or_several(images)):
             given = given_tokens(image, f"image {i}", self.t2i.width, self.encoder_sha256)
-            found += list(self.encode(image)) if given is None else given.values()
+            found += list(self.encode(image, fit=fit)) if given is None else given.values()
         return found
 
     def _budgeted(

@@ -25,11 +25,11 @@ def encoded(monkeypatch):
     counts = []
     original = ViLexEncoder.encode
 
-    def count(self, images, num_tokens=None):
+    def count(self, images, num_tokens=None, fit=None):
         counts.append(len(images))
         if len(counts) > 2:
             raise KeyboardInterrupt
-        return original(self, images, num_tokens)
+        return original(self, images, num_tokens, fit)
 
     monkeypatch.setattr(ViLexEncoder, "encode", count)
     return counts
@@ -56,9 +56,9 @@ def test_targets_that_cannot_be_written_are_named_before_the_work(images, tmp_pa
 def test_a_file_that_appears_meanwhile_is_not_replaced_either(images, tmp_path, monkeypatch):
     out, original = tmp_path / "t.safetensors", ViLexEncoder.encode
 
-    def appears(self, pictures, num_tokens=None):
+    def appears(self, pictures, num_tokens=None, fit=None):
         out.write_bytes(b"somebody's")
-        return original(self, pictures, num_tokens)
+        return original(self, pictures, num_tokens, fit)
 
     monkeypatch.setattr(ViLexEncoder, "encode", appears)
     said = encode(images / "0.png", "-o", out, "--json")

@@ -69,7 +69,7 @@ def _recreate(studio: Studio) -> Any:
                 raise InputError("no picture; drop one, or take an example")
             source, sha256 = picture.picture(), picture.sha256
             counts = counts_of(studio.lexicon.num_tokens, extra)
-            own = square(source, studio.lexicon.t2i.image_size)
+            own = square(source, studio.lexicon.t2i.image_size, studio.lexicon.fit)
 
             @cache
             def tokens() -> Tensor:

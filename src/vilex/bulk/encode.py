@@ -30,6 +30,7 @@ from vilex.encoder import encoder_folder, load_encoder
 from vilex.encoder.config import ViLexConfig
 from vilex.errors import InputError
 from vilex.hub.folder import read_encoder_config, weights_hash
+from vilex.pictures.fit import FITS, Fit, check_fit, warn_of_cuts
 
 LOCK = ".vilex-encode.lock"
 
@@ -43,6 +44,7 @@ class EncodingJob:
         out: folder of the token shards.
         model: embedded name, folder or hub id of the encoder.
         num_tokens: kept of each image; all if None.
+        fit: how pictures that are not square are brought to the encoder; its own way if None.
         rows: a shard's images, where the source has no shards of its own.
         batch_size: images encoded at once.
         dtype: to compute in: float32, bfloat16 or float16.
@@ -53,6 +55,7 @@ class EncodingJob:
     out: Path
     model: str = "nano"
     num_tokens: int | None = None
+    fit: Fit | None = None
     rows: int = 1000
     batch_size: int = 32
     dtype: str = "float32"
@@ -101,7 +104,9 @@ def encode_collection(
             with _watched(job, tasks, on_shard):
                 run(job, tasks, origin)
         made = _token_shards(job, origin).values()
-    return sum(len(one.names) for one in made), [line for one in made for _, line in one.refused]
+    count = sum(len(one.names) for one in made)
+    warn_of_cuts([name for one in made for name in one.cut], count)
+    return count, [line for one in made for _, line in one.refused]
 
 
 def on_devices(devices: list[str]) -> Runner:
@@ -139,7 +144,9 @@ class Worker:
         """
         pieces = pieces_of(tasks, self.job.batch_size)
         waiting = Counter(piece.task for piece in pieces)
-        loaded = PreparedPieces(self.source, pieces, self.job.batch_size, self.encoder.preprocessing)
+        fit = self.job.fit or self.encoder.config.fit
+        preprocess = self.encoder.preprocessing_by(fit)
+        loaded = PreparedPieces(self.source, pieces, self.job.batch_size, preprocess, fit)
         parts: dict[int, list[tuple[Prepared, Tensor]]] = {}
         for prepared in prepared_by(self.job.workers, loaded, pin_memory=self.device.type == "cuda"):
             parts.setdefault(prepared.task, []).append((prepared, self._encode(prepared)))
@@ -166,6 +173,7 @@ class Worker:
         names = [name for prepared, _ in parts for name in prepared.names]
         stamps = [stamp for prepared, _ in parts for stamp in prepared.stamps]
         refused = [pair for prepared, _ in parts for pair in prepared.refused]
+        cut = [name for prepared, _ in parts for name in prepared.cut]
         tokens, path = torch.cat([one for _, one in parts]).cpu(), self.job.path(task.number)
         if not tokens.isfinite().all():
             raise InputError(f"{path}: tokens are NaN or infinite; encode in float32, or fetch the model again")
@@ -176,7 +184,8 @@ class Worker:
             tokens = torch.cat([load_file(path)["tokens"][kept], tokens])
             names, stamps = [before.names[i] for i in kept] + names, [before.stamps[i] for i in kept] + stamps
             refused = [pair for pair in before.refused if pair[0] not in renewed] + refused
-        write_shard(path, tokens, Contents(names, stamps, refused, self.origin, part))
+            cut = [name for name in before.cut if name not in renewed] + cut
+        write_shard(path, tokens, Contents(names, stamps, refused, self.origin, part, cut))
 
     def _part(self, shard: int) -> tuple[str, str]:
         assert not isinstance(self.source, Indexed)
@@ -238,8 +247,9 @@ def _token_shards(job: EncodingJob, origin: dict[str, Any]) -> dict[int, Content
         if not number.isdecimal():
             raise InputError(f"{path}: no token shard's name, tokens-NUMBER; move it elsewhere")
         contents = read_contents(path)
-        if contents.origin != origin:
-            differences = _differences(contents.origin, origin)
+        made = {"fit": FITS[0], **contents.origin}  # of versions that only cropped
+        if made != origin:
+            differences = _differences(made, origin)
             raise InputError(f"{path}: made with other settings ({differences}); give another folder with -o")
         there[int(number)] = contents
     return there
@@ -263,12 +273,14 @@ def _with_captions(job: EncodingJob) -> Source:
 
 def _origin(job: EncodingJob) -> dict[str, Any]:
     folder = encoder_folder(job.model)
-    limit = read_encoder_config(folder).get("num_tokens", ViLexConfig().num_tokens)
+    config = read_encoder_config(folder)
+    limit = config.get("num_tokens", ViLexConfig().num_tokens)
     if job.num_tokens is not None and not 1 <= job.num_tokens <= limit:
         raise InputError(f"expected 1 to {limit} tokens of an image, got {job.num_tokens}")
     return {
         "encoder_sha256": weights_hash(folder),
         "num_tokens": job.num_tokens,
+        "fit": check_fit(job.fit or config.get("fit", FITS[0])),
         "dtype": job.dtype,
         "data": job.source.path,
     }

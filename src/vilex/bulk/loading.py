@@ -16,6 +16,7 @@ from vilex.data.sources import Indexed, Source
 from vilex.data.streamed import BrokenShard
 from vilex.encoder.preprocess import Preprocess
 from vilex.errors import InputError
+from vilex.pictures.fit import Fit, much_cut
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Prepared:
         pixel_values: [B, 3, S, S]; None if all were refused.
         names: of the B pictures. stamps: see `Contents`.
         refused: a line for each that was refused, by its name; without one, of the whole shard.
+        cut: names of those that lose more than a third to the crop.
     """
 
     task: int
@@ -35,6 +37,7 @@ class Prepared:
     names: list[str] = field(default_factory=list)
     stamps: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
 
     def pin_memory(self) -> "Prepared":
         """What a `DataLoader` with `pin_memory` asks for."""
@@ -62,8 +65,9 @@ def pieces_of(tasks: list[ShardTask], batch_size: int) -> list[Piece]:
 class PreparedPieces(IterableDataset[Prepared]):
     """Pieces made ready, by each worker every so manieth of them."""
 
-    def __init__(self, source: Source, pieces: list[Piece], batch_size: int, preprocess: Preprocess):
+    def __init__(self, source: Source, pieces: list[Piece], batch_size: int, preprocess: Preprocess, fit: Fit):
         self.source, self.pieces, self.batch_size, self.preprocess = source, pieces, batch_size, preprocess
+        self.fit = fit
 
     def __iter__(self) -> Iterator[Prepared]:
         worker = get_worker_info()
@@ -97,7 +101,9 @@ class PreparedPieces(IterableDataset[Prepared]):
             if isinstance(one, InputError)
         ]
         pixel_values = self.preprocess([one.image for _, one in good]) if good else None
-        return Prepared(task, last, pixel_values, [one.name for _, one in good], [stamp for stamp, _ in good], refused)
+        names, stamps = [one.name for _, one in good], [stamp for stamp, _ in good]
+        cut = [one.name for _, one in good if much_cut(one.image.size, self.fit)]
+        return Prepared(task, last, pixel_values, names, stamps, refused, cut)
 
 
 def prepared_by(workers: int, pieces: PreparedPieces, pin_memory: bool) -> DataLoader[Prepared]:

@@ -24,6 +24,7 @@ class Contents:
         refused: a line for each broken image, by its name; one without a name is of the whole shard.
         origin: what makes it what it is: the encoder's hash, the tokens kept, the images.
         part: the shard of a stream that it was made from, and that one's stamp; empty for a run of rows.
+        cut: names of images that lost more than a third to the crop.
     """
 
     names: list[str]
@@ -31,6 +32,7 @@ class Contents:
     refused: list[tuple[str, str]]
     origin: dict[str, Any]
     part: tuple[str, str] = ("", "")
+    cut: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def read_contents(path: str | Path) -> Contents:
         part, stamp = found.part
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: a token shard of another version ({error}); remove it and encode again") from None
-    return Contents(found.names, found.stamps, refused, found.origin, (part, stamp))
+    return Contents(found.names, found.stamps, refused, found.origin, (part, stamp), found.cut)
 
 
 def write_shard(path: Path, tokens: Tensor, contents: Contents) -> None:

@@ -12,6 +12,7 @@ from vilex.cli.options import (
     Cfg,
     Device,
     Dtype,
+    FitName,
     Folder,
     Json,
     Model,
@@ -26,6 +27,7 @@ from vilex.cli.options import (
     Steps,
     Upscale,
     check_counts,
+    parse_fit,
     parse_numbers,
     parse_pairs,
     parse_size,
@@ -73,6 +75,7 @@ def generate(
         float | None, typer.Option(help="How far to leave --start, over 0 to 1; 0.8, with --mask 1 by default.")
     ] = None,
     mask: Annotated[Path | None, typer.Option(help="Where --start is drawn anew (white) or stays (black).")] = None,
+    fit: FitName = None,
     size: Size = None,
     scale: Scale = 1,
     upscale: Upscale = None,
@@ -102,16 +105,16 @@ def generate(
         raise InputError(f"{'--mask' if mask else '--strength'}: of a picture to begin from; name it with --start")
     sources = parse_pairs(image, "--image")
     files = {name: (split_token_source(value) or [Path(value)])[0] for name, value in sources.items()}
-    weights, asked_size = parse_weights(weight), parse_size(size)
+    weights, way, asked_size = parse_weights(weight), parse_fit(fit), parse_size(size)
     guidance = Guidance(cfg, tfg, interval)
     lexicon = models.load(quiet or as_json)
     width, height = drawn_size(lexicon.t2i, *asked_size)
     settings = {
         **models.about(lexicon), "prompt": prompt,
         "images": sources, "image_sha256": hashes_of(files), "weights": weights,
-        "tokens": tokens, "cfg": cfg, "tfg": tfg, "interval": list(interval), "negative": negative,
-        "long_prompts": long_prompts, "steps": steps,
-        "scheduler": scheduler, "seed": seed, "start": start and str(start), "strength": strength,
+        "fit": way or lexicon.fit, "tokens": tokens, "cfg": cfg, "tfg": tfg, "interval": list(interval),
+        "negative": negative, "long_prompts": long_prompts, "steps": steps, "scheduler": scheduler, "seed": seed,
+        "start": start and str(start), "strength": strength,
         "mask": mask and str(mask), "start_sha256": hashes_of({"start": start, "mask": mask}), "size": [width, height],
         "scale": scale, "upscale": upscale,
     }  # fmt: skip
@@ -122,9 +125,9 @@ def generate(
         progress_bar("drawing", quiet or as_json) as on_step,
     ):
         for first, pictures in draw_in_batches(
-            lexicon, prompt, sources, num_images, seed, on_step, num_tokens=tokens, weights=weights, negative=negative,
-            guidance=guidance, steps=steps, scheduler=scheduler, start=start, strength=strength, mask=mask,
-            long_prompts=long_prompts, width=width, height=height,
+            lexicon, prompt, sources, num_images, seed, on_step, way, num_tokens=tokens, weights=weights,
+            negative=negative, guidance=guidance, steps=steps, scheduler=scheduler, start=start, strength=strength,
+            mask=mask, long_prompts=long_prompts, width=width, height=height,
         ):  # fmt: skip
             if upscaler:
                 pictures = upscaler(pictures, [prompt] * len(pictures), seed + first)
@@ -143,6 +146,7 @@ def reconstruct(
     steps: Steps = 20,
     scheduler: SchedulerName = "dpm++",
     seed: Seed = 0,
+    fit: FitName = None,
     size: Size = None,
     scale: Scale = 1,
     upscale: Upscale = None,
@@ -169,18 +173,18 @@ def reconstruct(
 
     check_folder(out)
     models = Models(model, t2i, device, dtype, offload, quantize, lora, checkpoint)
-    asked_size = parse_size(size)
+    way, asked_size = parse_fit(fit), parse_size(size)
     asked = parse_numbers(tokens, "--tokens") if tokens is not None else None
     pictures, bad = load_each([path for path in images if not split_token_source(path)], LARGEST_SHOWN)
     if not pictures and len(bad) == len(images):
         refuse(bad)
     lexicon = models.load(quiet or as_json)
     width, height = drawn_size(lexicon.t2i, *asked_size)
-    originals, unread = read_originals(lexicon, images, pictures)
+    originals, unread = read_originals(lexicon, images, pictures, way)
     bad += unread
     counts = [_counts(asked, len(original.tokens)) for original in originals]
     settings = {
-        **models.about(lexicon), "cfg": cfg, "steps": steps, "scheduler": scheduler,
+        **models.about(lexicon), "fit": way or lexicon.fit, "cfg": cfg, "steps": steps, "scheduler": scheduler,
         "seed": seed, "size": [width, height], "scale": scale, "upscale": upscale,
     }  # fmt: skip
     upscaler = _upscaler(upscale, device, dtype)
@@ -195,7 +199,7 @@ def reconstruct(
                 )  # fmt: skip
             if upscaler:
                 drawn = {count: upscaler(pictures, [""] * len(pictures), seed) for count, pictures in drawn.items()}
-            write_reconstruction(output, original, drawn, scale, seed)
+            write_reconstruction(output, original, drawn, scale, seed, way or lexicon.fit)
     print_summary(output.manifest(), f"{len(originals)} image(s) -> {out}", quiet, as_json)
     refuse(bad)
 

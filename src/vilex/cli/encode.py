@@ -7,13 +7,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vilex.cli.options import DTYPES, Device, Dtype, Json, Model, Quiet, errors, print_summary, progress_bar, refuse
+from vilex.cli.options import (
+    DTYPES,
+    Device,
+    Dtype,
+    FitName,
+    Json,
+    Model,
+    Quiet,
+    errors,
+    parse_fit,
+    print_summary,
+    progress_bar,
+    refuse,
+)
 from vilex.errors import InputError, printable, said_as
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vilex.bulk.encode import Runner
+    from vilex.pictures.fit import Fit
 
 
 def encode(
@@ -24,6 +38,7 @@ def encode(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the token file.")] = False,
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens an image; all by default.")] = None,
+    fit: FitName = None,
     model: Model = "nano",
     device: Device = "cpu",
     dtype: Dtype = "float32",
@@ -47,11 +62,12 @@ def encode(
         raise InputError("encode: expected image files, or --data with a folder, tables or shards")
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}: expected {', '.join(DTYPES)}")
+    way = parse_fit(fit)
     if not ray:
         check_device(device, "--device")
     if images:
         out = out or Path("tokens.safetensors")
-        _encode_files(images, out, overwrite, tokens, model, device, dtype, batch_size, quiet, as_json)
+        _encode_files(images, out, overwrite, tokens, way, model, device, dtype, batch_size, quiet, as_json)
         return
     from vilex.bulk.encode import EncodingJob
     from vilex.data.config import SourceConfig
@@ -62,6 +78,7 @@ def encode(
         out or Path("tokens"),
         model,
         tokens,
+        way,
         batch_size=batch_size,
         dtype=dtype,
         workers=workers,
@@ -74,6 +91,7 @@ def _encode_files(
     out: Path,
     overwrite: bool,
     tokens: int | None,
+    fit: "Fit | None",
     model: str,
     device: str,
     dtype: str,
@@ -87,6 +105,7 @@ def _encode_files(
     from vilex.cli.manifest import check_file
     from vilex.encoder import encoder_folder, load_encoder
     from vilex.hub.folder import weights_hash
+    from vilex.pictures.fit import much_cut, warn_of_cuts
     from vilex.pictures.load import load_each
     from vilex.tokens import SUFFIX
 
@@ -95,7 +114,10 @@ def _encode_files(
         raise InputError(f"-o {out}: expected a name that ends in {SUFFIX}, by which token files are known")
     folder = encoder_folder(model) if any(map(os.path.isfile, paths)) else None
     encoder = load_encoder(folder).to(torch.device(device), getattr(torch, dtype)) if folder else None
+    way = fit or (encoder.config.fit if encoder else None)
+    origin = {"model": model, "encoder_sha256": weights_hash(folder), "fit": str(way)} if folder else {}
     found: dict[Path, Tensor] = {}
+    cut: list[str] = []
     refused: list[str] = []
     try:
         with progress_bar("encoding", quiet or as_json) as on_step:
@@ -104,15 +126,17 @@ def _encode_files(
                 good, bad = load_each(paths[start : start + batch_size], side)
                 refused += bad
                 if good and encoder:
-                    found |= dict(zip(good, encoder.encode(list(good.values()), tokens).cpu(), strict=True))
+                    cut += [str(path) for path, picture in good.items() if way and much_cut(picture.size, way)]
+                    found |= dict(zip(good, encoder.encode(list(good.values()), tokens, way).cpu(), strict=True))
                 on_step(min(start + batch_size, len(paths)), len(paths))
     except BaseException:
-        if folder and found:
-            written, _ = _save(out, overwrite, found, {"model": model, "encoder_sha256": weights_hash(folder)})
+        if found:
+            written, _ = _save(out, overwrite, found, origin)
             errors.print(f"stopped: {len(found)} of {len(paths)} image(s) -> {printable(written)}", markup=False)
         raise
-    if folder and found:
-        written, provenance = _save(out, overwrite, found, {"model": model, "encoder_sha256": weights_hash(folder)})
+    warn_of_cuts(cut, len(found))
+    if found:
+        written, provenance = _save(out, overwrite, found, origin)
         shape = list(next(iter(found.values())).shape)
         summary = {"file": str(written), "tokens": shape, "images": provenance, "refused": refused}
         text = f"{len(found)} image(s) x {shape[0]} tokens -> {written}"

@@ -14,6 +14,7 @@ from vilex.cli.options import (
     Cfg,
     Device,
     Dtype,
+    FitName,
     Json,
     Model,
     Offload,
@@ -21,6 +22,7 @@ from vilex.cli.options import (
     SchedulerName,
     Steps,
     parse_counts,
+    parse_fit,
     parse_number,
     parse_numbers,
     print_summary,
@@ -55,6 +57,7 @@ def reconstruction(
     steps: Steps = 20,
     scheduler: SchedulerName = "dpm++",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures drawn at once.")] = 16,
+    fit: FitName = None,
     model: Model = "nano",
     t2i: Base = None,
     device: Device = "cpu",
@@ -67,6 +70,7 @@ def reconstruction(
     as_json: Json = False,
 ) -> None:
     """Pictures to tokens and back: how close do 1, 4, 16, 75 tokens come, and how close a caption?"""
+    way = parse_fit(fit)
     with needs("eval"):
         from vilex.data.config import SourceConfig
         from vilex.eval.reconstruction import evaluate_reconstruction
@@ -80,7 +84,7 @@ def reconstruction(
     titles = ("caption",) if captions == 1 else tuple(f"caption {i + 1}" for i in range(captions))
     settings = Reconstruction(
         SourceConfig(path=data, allow_pipe=True), out, images, counts, titles, tuple(parse_numbers(seeds, "--seeds")),
-        tuple(features.split(",")), tuple(measures.split(",")), reference, cfg, steps, scheduler, batch_size,
+        tuple(features.split(",")), tuple(measures.split(",")), reference, cfg, steps, scheduler, batch_size, way,
     )  # fmt: skip
     with said_as("data.path: ", ""), progress_bar("drawing", quiet or as_json) as on_picture:
         results, refused = evaluate_reconstruction(lexicon, settings, on_picture=on_picture)
@@ -176,6 +180,7 @@ def reference(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")] = Path("reference.safetensors"),
     images: Images = None,
     size: Annotated[int, typer.Option(min=8, help="Pixels a side: the model's whose pictures are compared.")] = 64,
+    fit: FitName = None,
     features: Annotated[str, typer.Option(help="lite0, inception, or a hub id.")] = "lite0",
     device: Device = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
@@ -183,6 +188,7 @@ def reference(
     as_json: Json = False,
 ) -> None:
     """Write the statistics of a set of pictures that `fid` compares with, say all of COCO's validation set."""
+    way = parse_fit(fit) or "crop"
     with needs("eval"):
         from vilex.data.config import SourceConfig
         from vilex.eval.reference import write_reference
@@ -193,7 +199,7 @@ def reference(
     _check_device(device)
     with said_as("data.path: ", ""), progress_bar("looking", quiet or as_json) as on_picture:
         about, refused = write_reference(
-            SourceConfig(path=data, allow_pipe=True), out, features, size, images, device, on_picture
+            SourceConfig(path=data, allow_pipe=True), out, features, size, images, device, way, on_picture
         )
     summary: dict[str, Any] = {"file": str(out), **about, "refused": refused}
     print_summary(summary, f"{about['count']} picture(s) -> {out}", quiet, as_json)

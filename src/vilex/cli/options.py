@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vilex.checks import PICTURES, SIDES, STEPS, WEIGHTS, number, whole
 from vilex.errors import InputError
+from vilex.pictures.fit import Fit, check_fit
 
 MOST_SEED = 2**53
 SECONDS_A_LINE = 30  # of progress, where no terminal shows a bar
@@ -49,6 +50,14 @@ Size = Annotated[
     str | None,
     typer.Option(
         metavar="WIDTHxHEIGHT", help="Pixels of what is drawn, as 768x512; the frozen model's own by default."
+    ),
+]
+FitName = Annotated[
+    str | None,
+    typer.Option(
+        "--fit",
+        metavar="crop|pad|squash",
+        help="How pictures that are not square are brought to the encoder; its own way by default.",
     ),
 ]
 Scale = Annotated[int, typer.Option(min=1, max=16, help="Times that pictures are written larger (Lanczos).")]
@@ -144,6 +153,11 @@ def parse_size(text: str | None) -> tuple[int, int] | tuple[None, None]:
         return whole(int(found[1]), "--size: width", *SIDES), whole(int(found[2]), "--size: height", *SIDES)
     larger = f"; to write pictures {text} times larger, --scale {text}" if text.isdecimal() and len(text) < 3 else ""
     raise InputError(f"--size {text}: expected WIDTHxHEIGHT, as in 768x512{larger}")
+
+
+def parse_fit(text: str | None) -> Fit | None:
+    """`--fit pad`."""
+    return None if text is None else check_fit(text, "--fit")
 
 
 def parse_counts(text: str, limit: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from vilex.cli.manifest import Output, hashes_of
 from vilex.errors import InputError
 from vilex.lexicon import ImageLike, VisualLexicon
 from vilex.paths import file_name, unique_names
-from vilex.pictures.fit import fitted
+from vilex.pictures.fit import Fit, fitted, much_cut, warn_of_cuts
 from vilex.pictures.grid import grid
 from vilex.tokens import counted, given_tokens, split_token_source
 
@@ -26,16 +26,17 @@ def draw_in_batches(
     num_images: int,
     seed: int,
     on_step: Callable[[int, int], None],
+    fit: Fit | None = None,
     **settings: Any,
 ) -> Iterator[tuple[int, list[Image.Image]]]:
     """`num_images` pictures of a prompt as they are finished: (number of the first, pictures) of each batch.
 
     Args:
-        images, settings: as of `VisualLexicon.generate`; pictures are read once.
+        images, fit, settings: as of `VisualLexicon.generate`; pictures are read once.
         seed: of the first picture, the next ones counting up.
         on_step: called with (finished, all) denoising steps.
     """
-    tokens = lexicon.tokens_of(images)
+    tokens = lexicon.tokens_of(images, fit)
     batches = -(-num_images // AT_ONCE)
 
     def counted_from(number: int) -> Callable[[int, int], None]:
@@ -70,14 +71,21 @@ class Original:
 
 
 def read_originals(
-    lexicon: VisualLexicon, sources: Sequence[Path], images: Mapping[Path, Image.Image]
+    lexicon: VisualLexicon, sources: Sequence[Path], images: Mapping[Path, Image.Image], fit: Fit | None = None
 ) -> tuple[list[Original], list[str]]:
-    """Images that are read already and files of tokens, in the order of `sources`, and a line for each bad file."""
+    """Images that are read already and files of tokens, in the order of `sources`, and a line for each bad file.
+
+    Args:
+        fit: how images are encoded, see `VisualLexicon.encode`.
+    """
     found: list[Original] = []
     bad: list[str] = []
+    fit = fit or lexicon.fit
+    warn_of_cuts([str(path) for path, image in images.items() if much_cut(image.size, fit)], len(images))
     for path in sources:
         if path in images:
-            found.append(Original(path, path.stem, images[path], lexicon.encode(images[path])[0]))
+            tokens = lexicon.encoder.encode([images[path]], fit=fit)[0]
+            found.append(Original(path, path.stem, images[path], tokens))
         elif source := split_token_source(path):
             try:
                 given = given_tokens(path, path.stem, lexicon.t2i.width, lexicon.encoder_sha256) or {}
@@ -99,9 +107,18 @@ def reconstruct_at(
 
 
 def write_reconstruction(
-    output: Output, original: Original, drawn: Mapping[int, Sequence[Image.Image]], scale: int, seed: int
+    output: Output,
+    original: Original,
+    drawn: Mapping[int, Sequence[Image.Image]],
+    scale: int,
+    seed: int,
+    fit: Fit = "crop",
 ) -> None:
-    """Each picture by number of tokens and sample, `scale` times larger, and the grid of them all."""
+    """Each picture by number of tokens and sample, `scale` times larger, and the grid of them all.
+
+    Args:
+        fit: how the source was encoded, and is shown.
+    """
     origin: dict[str, Any] = {
         "source": str(original.path),
         "source_sha256": hashes_of({"": original.path}).get(""),
@@ -111,7 +128,7 @@ def write_reconstruction(
             output.picture(
                 f"{original.stem}-{count:02d}-{k}.png", picture, scale, **origin, tokens=count, seed=seed + k
             )
-    source = None if original.image is None else fitted(original.image, *next(iter(drawn.values()))[0].size)
+    source = None if original.image is None else fitted(original.image, *next(iter(drawn.values()))[0].size, fit)
     output.picture(f"{original.stem}-grid.png", reconstruction_grid(source, drawn), **origin, tokens=list(drawn))
 
 

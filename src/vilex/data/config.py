@@ -1,7 +1,7 @@
 """Where training images are, and how they are read."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from vilex.errors import InputError
 from vilex.settings import Names, Range
@@ -32,6 +32,9 @@ class DataConfig(SourceConfig):
     """One source, or a mixture of several, and how they are read."""
 
     sources: tuple[SourceConfig, ...] = ()  # [[data.sources]]: a mixture, instead of data.path
+    # how images that are not square are brought to both models: cut to the middle, padded with white, or squashed;
+    # empty is the way of model.encoder, crop for a new one
+    fit: Literal["", "crop", "pad", "squash"] = ""
     flip: bool = False  # mirror half of the images; leave off where captions tell left from right
     workers: Annotated[int, Range(0, 1024, "0 reads in the training process")] = 0  # readers a process
     # samples of a stream that are held, encoded, and shuffled among themselves

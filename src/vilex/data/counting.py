@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from itertools import islice
 
-from vilex.data.example import caption_key
+from vilex.data.example import Example, caption_key
 from vilex.data.indexed import FolderSource, HuggingFaceSource, ParquetSource
-from vilex.data.sources import Source
+from vilex.data.reading import read_part
+from vilex.data.sources import Indexed, Source
 from vilex.data.streamed import ParquetStream, TarStream
 from vilex.data.tar import read_samples
 from vilex.errors import InputError
 
 LOOKED_AT = 1000  # samples of a stream's first shard
+SEEN = 16  # images that are decoded to know their sizes
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,17 @@ def count_found(source: Source) -> Found:
         return Found(images, None if key else 0, len(source.shards), column=key)
     key = caption_key(source.dataset.column_names, source.config.caption_column)
     return Found(None, None if key else 0, len(source.shards), column=key)
+
+
+def first_sizes(source: Source) -> list[tuple[str, tuple[int, int]]]:
+    """Name and size of the first few images; of a stream that would have to be fetched, of none."""
+    part: int | range = 0
+    if isinstance(source, Indexed):
+        part = range(min(SEEN, len(source)))
+    elif not source.stamp(0):
+        return []
+    seen = islice(read_part(source, part), SEEN)
+    return [(one.name, one.image.size) for one in seen if isinstance(one, Example)]
 
 
 def _look_into(source: TarStream) -> tuple[int, int] | None:

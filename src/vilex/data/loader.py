@@ -16,7 +16,7 @@ from vilex.data.order import Batches, Visit
 from vilex.data.sources import Indexed, Source
 from vilex.data.streamed import Lane, Place
 from vilex.errors import InputError
-from vilex.pictures.fit import square
+from vilex.pictures.fit import Fit, square
 from vilex.pictures.pixels import to_pixels
 
 LaneKey = tuple[int, int]  # source, lane
@@ -79,6 +79,7 @@ def make_loader(
     world: int = 1,
     places: dict[LaneKey, Place] | None = None,
     pin_memory: bool = False,
+    fit: Fit = "crop",
 ) -> DataLoader[Batch]:
     """This rank's batches for steps `start` to `steps`.
 
@@ -88,6 +89,7 @@ def make_loader(
         preprocess: images to the tower's input, on the CPU; it must have a pickle where workers are spawned.
         pin_memory: whether batches lie in pinned memory, from which a GPU can copy them while it works.
         places: where the lanes of streams stood after step `start`.
+        fit: how images that are not square are brought to the frozen model's size.
     Raises:
         InputError: the batch cannot be shared out evenly, or a stream has fewer shards than readers.
     """
@@ -103,7 +105,7 @@ def make_loader(
     counts = [len(source) if isinstance(source, Indexed) else None for source in sources]
     weights = [source.weight for source in config.all_sources]
     prepared = _Prepared(
-        sources, config, seed, image_size, preprocess, first_lane=rank * max(1, config.workers), lanes=lanes,
+        sources, config, seed, image_size, fit, preprocess, first_lane=rank * max(1, config.workers), lanes=lanes,
         start=start, places=places or {},
     )  # fmt: skip
     return DataLoader[Batch](
@@ -136,13 +138,15 @@ class _Prepared(Dataset["_Sample"]):
         config: DataConfig,
         seed: int,
         size: int,
+        fit: Fit,
         preprocess: Callable[[list[Image.Image]], Tensor],
         first_lane: int,
         lanes: int,
         start: int,
         places: dict[LaneKey, Place],
     ):
-        self.sources, self.config, self.seed, self.size, self.preprocess = sources, config, seed, size, preprocess
+        self.sources, self.config, self.seed, self.size, self.fit = sources, config, seed, size, fit
+        self.preprocess = preprocess
         self.first_lane, self.lanes, self.start, self.places = first_lane, lanes, start, places
         self.open: dict[int, tuple[Lane, Iterator[Example | InputError]]] = {}
 
@@ -156,7 +160,7 @@ class _Prepared(Dataset["_Sample"]):
         if self.config.flip and rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         caption = example.captions[rng.integers(len(example.captions))] if example.captions else ""
-        pixels = to_pixels(square(image, self.size))
+        pixels = to_pixels(square(image, self.size, self.fit))
         return _Sample(pixels, self.preprocess([image])[0], caption, visit.number, None)
 
     def collate(self, samples: list["_Sample"]) -> Batch:

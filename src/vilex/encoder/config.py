@@ -4,6 +4,8 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from vilex.pictures.fit import Fit, check_fit
+
 
 class ViLexConfig(PretrainedConfig):
     """What a `ViLexEncoder` is made of, and which frozen model its tokens speak to.
@@ -19,6 +21,7 @@ class ViLexConfig(PretrainedConfig):
         mlp_ratio: hidden width of the pooler's MLPs over its own.
         pooler_width: of the pooler's blocks; `width` if 0.
         image_size: pixels a side of the tower's input.
+        fit: how pictures that are not square are brought to it: `crop`, `pad` or `squash`; see `vilex.pictures.fit`.
         image_mean, image_std: normalisation of RGB in 0..1 before the tower.
         method: how an image speaks to the frozen model: `vilex`, or a baseline: `de-diffusion` (words),
             `ip-adapter` (past the text encoder).
@@ -41,6 +44,7 @@ class ViLexConfig(PretrainedConfig):
         mlp_ratio: float = 4.0,
         pooler_width: int = 0,
         image_size: int = 224,
+        fit: Fit = "crop",
         image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
         image_std: tuple[float, float, float] = (0.5, 0.5, 0.5),
         method: str = "vilex",
@@ -59,6 +63,7 @@ class ViLexConfig(PretrainedConfig):
         self.mlp_ratio = mlp_ratio
         self.pooler_width = pooler_width
         self.image_size = image_size
+        self.fit = check_fit(fit)
         self.image_mean = tuple(image_mean)
         self.image_std = tuple(image_std)
         self.method = method

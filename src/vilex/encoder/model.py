@@ -14,7 +14,7 @@ from vilex.encoder.config import ViLexConfig
 from vilex.encoder.dediffusion import WordPooler
 from vilex.encoder.ip_adapter import DecoupledAttention
 from vilex.encoder.pooler import AttentionPooler
-from vilex.encoder.preprocess import Preprocess
+from vilex.encoder.preprocess import Preprocess, square_by
 from vilex.encoder.towers import (
     build_tower,
     load_tower,
@@ -25,6 +25,7 @@ from vilex.encoder.towers import (
     tower_settings,
 )
 from vilex.errors import InputError
+from vilex.pictures.fit import Fit
 from vilex.pictures.load import to_rgb
 
 
@@ -94,13 +95,15 @@ class ViLexEncoder(PreTrainedModel):
         return ViLexOutput(tokens=tokens, patches=patches)
 
     @torch.no_grad()
-    def encode(self, images: Sequence[Image.Image], num_tokens: int | None = None) -> Tensor:
+    def encode(self, images: Sequence[Image.Image], num_tokens: int | None = None, fit: Fit | None = None) -> Tensor:
         """Pictures of any size and mode to their first `num_tokens` tokens, [B, num_tokens, d]; all n by default.
 
+        Args:
+            fit: how pictures that are not square are brought to the tower; its own way if None.
         Raises:
             InputError: as `forward`; or tokens are NaN or infinite, which damaged weights and half precision give.
         """
-        tokens: Tensor = self(self.preprocess([to_rgb(image) for image in images]), num_tokens).tokens
+        tokens: Tensor = self(self.preprocess([to_rgb(image) for image in images], fit), num_tokens).tokens
         if not tokens.isfinite().all():
             raise InputError("the encoder's tokens are NaN or infinite; encode in float32, or fetch the model again")
         return tokens
@@ -108,8 +111,12 @@ class ViLexEncoder(PreTrainedModel):
     @property
     def preprocessing(self) -> Preprocess:
         """What makes the tower's input of pictures; it lives on the CPU and knows nothing of the encoder."""
-        return Preprocess(self.config.image_size, self.config.image_mean, self.config.image_std)
+        return self.preprocessing_by(self.config.fit)
 
-    def preprocess(self, images: list[Image.Image]) -> Tensor:
+    def preprocessing_by(self, fit: Fit) -> Preprocess:
+        """The same, with pictures that are not square brought to it in one of the three ways."""
+        return Preprocess(self.config.image_size, self.config.image_mean, self.config.image_std, square_by(fit))
+
+    def preprocess(self, images: list[Image.Image], fit: Fit | None = None) -> Tensor:
         """RGB images to [B, 3, S, S] where the encoder is; see `Preprocess`."""
-        return self.preprocessing(images).to(self.device, self.dtype)
+        return self.preprocessing_by(fit or self.config.fit)(images).to(self.device, self.dtype)

@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from vilex.pictures.fit import square
+from vilex.pictures.fit import Fit, square
+
+
+def square_by(fit: Fit) -> Callable[[Image.Image, int], Image.Image]:
+    """What brings a picture to a square in one of the three ways."""
+    return square if fit == "crop" else partial(square, fit=fit)
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,7 @@ class Preprocess:
 
     Attributes:
         size: S, pixels a side. mean, std: of RGB in 0..1, a channel each.
-        fit: makes a picture S x S; a centre crop and bicubic by default. A function of a module, or it has no pickle.
+        fit: makes a picture S x S; a centre crop and bicubic by default. One that has a pickle, see `square_by`.
     """
 
     size: int

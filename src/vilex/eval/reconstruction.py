@@ -1,7 +1,8 @@
 """The reconstruction protocol: pictures to tokens and back, and what is lost at each number of tokens.
 
 Every source is cropped to its middle square and resized (bicubic) to the frozen model's size: that crop is the
-reference, and of the very same square the encoder sees its own size. Rows are ways to draw the picture again:
+reference, and of the very same square the encoder sees its own size (padded or squashed to one where the encoder was
+trained so, or `fit` says so). Rows are ways to draw the picture again:
 
     caption        the text-to-image model from the picture's caption, if there is one
     N tokens       from its first N tokens
@@ -39,7 +40,7 @@ from vilex.eval.rows import ExampleBatch, Reconstruction, Row, rows_of
 from vilex.eval.tables import to_markdown, write_curves
 from vilex.lexicon import VisualLexicon
 from vilex.paths import replacing, write_keeping, write_text
-from vilex.pictures.fit import square
+from vilex.pictures.fit import FITS, check_fit, much_cut, square, warn_of_cuts
 from vilex.pictures.grid import grid
 
 GRID_ROWS = 10
@@ -65,6 +66,8 @@ def evaluate_reconstruction(
         InputError: settings do not fit, too few pictures for a measure, ...
     """
     check_measures(settings.measures)
+    fit = lexicon.fit if settings.fit is None else check_fit(settings.fit)
+    settings = replace(settings, fit=fit)
     source = open_source(settings.source)
     refuse_among([source], settings.out, "-o")
     reference = Moments.load(settings.reference) if settings.reference else None
@@ -74,6 +77,7 @@ def evaluate_reconstruction(
         check_sets(settings.measures, extractors, min(ends), reference)
     rows = {**rows_of(lexicon, settings), **(more or {})}
     identity = {"data": settings.source.path, "pixels": lexicon.t2i.image_size, **identity_of(lexicon, settings)}
+    identity |= {} if fit == FITS[0] else {"fit": fit}
     store = PictureStore(settings.out, identity)
     keys, refused = draw_all(lexicon, settings, source, rows, store, on_picture)
     places = {title: row.place(title) for title, row in rows.items()}
@@ -156,9 +160,10 @@ def draw_all(
         raise InputError(f"rows: {', '.join(places)}: two of them have the same folder; give each its own title")
     refused: list[str] = []
     keys: Keys = {place: [] for place in (SOURCES, *places)}
-    examples = islice(read_all(source, refused), settings.images)
+    examples, cut = islice(read_all(source, refused), settings.images), list[str]()
     while part := list(islice(examples, settings.batch_size)):
         own = [picture_key(example.image) for example in part]
+        cut += [example.name for example in part if much_cut(example.image.size, settings.fit or lexicon.fit)]
         named = {place: [row.key(*pair) for pair in zip(part, own, strict=True)] for place, row in places.items()}
         _draw_batch(lexicon, settings, part, own, named, places, store)
         for place, some in ((SOURCES, own), *named.items()):
@@ -168,6 +173,7 @@ def draw_all(
     if not keys[SOURCES]:
         raise InputError(f"{settings.source.path}: no readable image; " + "; ".join(refused[:3]))
     store.keep_order(keys)
+    warn_of_cuts(cut, len(keys[SOURCES]))
     return keys, refused
 
 
@@ -181,12 +187,13 @@ def _draw_batch(
     store: PictureStore,
 ) -> None:
     """Draw and save what the store lacks of some examples; own: their keys, named: their keys in each row."""
+    fit = settings.fit or lexicon.fit
     if not store.has(SOURCES, 0, own):
-        store.save(SOURCES, 0, own, [square(example.image, lexicon.t2i.image_size) for example in part])
+        store.save(SOURCES, 0, own, [square(example.image, lexicon.t2i.image_size, fit) for example in part])
     missing = [(place, seed) for place in places for seed in settings.seeds if not store.has(place, seed, named[place])]
     if not missing:
         return
-    batch = ExampleBatch(part, lexicon.encode([example.image for example in part]), [])
+    batch = ExampleBatch(part, lexicon.encoder.encode([example.image for example in part], fit=fit), [])
     for place, seed in missing:
         seeds = [noise_seed(key, seed) for key in own]
         store.save(place, seed, named[place], places[place].draw(replace(batch, seeds=seeds)))

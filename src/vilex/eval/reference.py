@@ -15,7 +15,7 @@ from vilex.errors import InputError
 from vilex.eval.distances import Moments
 from vilex.eval.features import features_of, load_extractor
 from vilex.paths import replacing
-from vilex.pictures.fit import square
+from vilex.pictures.fit import FITS, Fit, check_fit, square
 
 BATCH = 64
 
@@ -28,21 +28,24 @@ def write_reference(
     size: int,
     images: int | None = None,
     device: str = "cpu",
+    fit: Fit = "crop",
     on_picture: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Look at every picture's middle square, bicubic to `size`, and write the moments of its features.
 
+    Args:
+        fit: `pad` or `squash` to a square instead.
     Returns:
         What the file says of itself (count, features, size, data, and a hash of the pictures), and a line for
         each refused picture.
     """
-    extractor = load_extractor(features, device)
+    extractor, fit = load_extractor(features, device), check_fit(fit)
     refused: list[str] = []
     examples = islice(read_all(open_source(source), refused), images)
     moments: Moments | None = None
     digest = hashlib.sha256()
     while part := list(islice(examples, BATCH)):
-        pictures = [square(example.image, size) for example in part]
+        pictures = [square(example.image, size, fit) for example in part]
         for picture in pictures:
             digest.update(picture.tobytes())
         own = Moments.of(features_of(pictures, extractor).vectors, extractor.name)
@@ -52,6 +55,7 @@ def write_reference(
     if moments is None:
         raise InputError(f"{source.path}: no readable image; " + "; ".join(refused[:3]))
     about = {"size": str(size), "data": source.path, "pictures_sha256": digest.hexdigest()}
+    about |= {} if fit == FITS[0] else {"fit": fit}
     with replacing(out) as aside:
         moments.save(aside, about)
     return {"features": extractor.name, "count": moments.count, **about}, refused

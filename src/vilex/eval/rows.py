@@ -16,7 +16,7 @@ from vilex.errors import InputError
 from vilex.eval.picture_store import encoder_hash, text_key
 from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
-from vilex.pictures.fit import square
+from vilex.pictures.fit import Fit, square
 from vilex.pictures.pixels import to_images, to_pixels
 from vilex.tokens import counted
 
@@ -34,6 +34,8 @@ class Reconstruction:
         seeds: of the noise; every row is drawn once for each.
         features: extractors by name, see `vilex.eval.features`. measures: see `vilex.eval.measures`.
         reference: statistics that `fid` compares with instead of the sources'.
+        fit: how pictures that are not square are brought to the square that is drawn and encoded; the encoder's own
+            way if None.
     """
 
     source: SourceConfig
@@ -49,6 +51,7 @@ class Reconstruction:
     steps: int = 20
     scheduler: str = "dpm++"
     batch_size: int = 16
+    fit: Fit | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Row:
 
 def rows_of(lexicon: VisualLexicon, settings: Reconstruction) -> dict[str, Row]:
     """The protocol's own rows, by title."""
-    how = _sampling(settings)
+    how, fit = _sampling(settings), settings.fit or lexicon.fit
 
     def from_caption(which: int) -> Row:
         words = partial(_caption, which=which)
@@ -100,7 +103,7 @@ def rows_of(lexicon: VisualLexicon, settings: Reconstruction) -> dict[str, Row]:
     @torch.inference_mode()
     def through_autoencoder(batch: ExampleBatch) -> list[Image.Image]:
         size = lexicon.t2i.image_size
-        pixels = torch.stack([to_pixels(square(example.image, size)) for example in batch.examples])
+        pixels = torch.stack([to_pixels(square(example.image, size, fit)) for example in batch.examples])
         return to_images(lexicon.t2i.decode(lexicon.t2i.encode(pixels.to(lexicon.t2i.device))))
 
     rows = {title: from_caption(i) for i, title in enumerate(settings.captions)}
@@ -113,7 +116,8 @@ def from_encoder(lexicon: VisualLexicon, settings: Reconstruction, count: int) -
     draw = _from_tokens(lexicon, settings, count)
 
     def encode_and_draw(batch: ExampleBatch) -> list[Image.Image]:
-        return draw(replace(batch, tokens=lexicon.encode([example.image for example in batch.examples])))
+        images = [example.image for example in batch.examples]
+        return draw(replace(batch, tokens=lexicon.encoder.encode(images, fit=settings.fit)))
 
     return Row(encode_and_draw, made_by=encoder_hash(lexicon))
 

@@ -38,6 +38,7 @@ lexicon.generate("<cat:{short}> in the snow", {{"cat": tokens[0]}})
 | --- | --- |
 | frozen model | {base} |
 | tower | {tower}, {image_size} pixels |
+| pictures that are not square | {fit} |
 | pooler | {blocks} blocks, {tokens} queries |
 | method | {method} |
 {training}
@@ -45,6 +46,9 @@ The frozen model's weights are recognised by their SHA-256:
 
 {hashes}
 """
+
+
+SAID = {"crop": "cut to the middle", "pad": "padded with white", "squash": "squashed"}
 
 
 def write_card(folder: Path, repository: str, base: str | None = None) -> Path:
@@ -92,7 +96,8 @@ def model_card(config: ViLexConfig, repository: str) -> str:
     return CARD.format(
         mark=MARK, title=repository.split("/")[-1], repository=repository, base=where,
         base_tag=f"\nbase_model: {base.split('@')[0]}" if on_hub else "", tower=config.tower.get("model_type"),
-        image_size=config.image_size, blocks=config.blocks, tokens=config.num_tokens, width=config.width,
+        image_size=config.image_size, fit=SAID[config.fit], blocks=config.blocks, tokens=config.num_tokens,
+        width=config.width,
         short=min(16, config.num_tokens), method=config.method, training="".join(f"{row}\n" for row in rows),
         hashes="\n".join(f"    {digest}  {name}" for name, digest in config.base_sha256.items()),
     )  # fmt: skip

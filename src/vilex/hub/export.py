@@ -17,9 +17,11 @@ from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.extras import needs
 from vilex.paths import write_text
+from vilex.pictures.fit import PADDING
 
 Format = Literal["onnx", "torch"]
 SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
+FITTED = {"crop": {"crop": "middle square"}, "pad": {"pad": f"{PADDING}, to a square"}, "squash": {}}
 TOLERANCE = 1e-4  # of tokens, whose spread is one word's: relative to their largest value
 
 
@@ -54,7 +56,7 @@ def export_encoder(encoder: ViLexEncoder, out: Path, kind: Format) -> dict[str, 
         "input": {"pixel_values": ["batch", 3, config.image_size, config.image_size]},
         "output": {"tokens": ["batch", config.num_tokens, config.width]},
         "preprocessing": {
-            "crop": "middle square", "resize": "bicubic", "scale": "0..1",
+            "fit": config.fit, **FITTED[config.fit], "resize": "bicubic", "scale": "0..1",
             "mean": list(config.image_mean), "std": list(config.image_std),
         },
         "base_model": config.base_model,

@@ -1,12 +1,32 @@
 """A picture brought to another shape: cut, padded or squashed."""
 
-from typing import Literal, get_args
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, cast, get_args
 
 from PIL import Image
+
+from vilex.errors import InputError, printable
 
 Fit = Literal["crop", "pad", "squash"]
 FITS: tuple[str, ...] = get_args(Fit)
 PADDING = "white"  # as transparency is
+MUCH = 1 / 3  # of a picture: who cuts away more is told
+
+
+class FitWarning(UserWarning):
+    """Much of a picture is cut away."""
+
+
+def check_fit(value: Any, name: str = "fit") -> Fit:
+    """One of the three ways.
+
+    Raises:
+        InputError: it is none; the line begins with `name`.
+    """
+    if value not in FITS:
+        raise InputError(f"{name}: expected {', '.join(FITS[:-1])} or {FITS[-1]}, got {value!r:.60}")
+    return cast(Fit, value)
 
 
 def fitted(image: Image.Image, width: int, height: int, fit: Fit = "crop") -> Image.Image:
@@ -35,6 +55,19 @@ def share_cut(size: tuple[int, int], width: int, height: int) -> float:
     """How much of a picture of a size is cut away where it is cropped to the shape of another, 0 to 1."""
     shape, target = size[0] / size[1], width / height
     return 1 - min(shape / target, target / shape)
+
+
+def much_cut(size: tuple[int, int], fit: Fit) -> bool:
+    """Whether a picture of a size loses more than a third where it is brought to a square."""
+    return fit == "crop" and share_cut(size, 1, 1) > MUCH
+
+
+def warn_of_cuts(cut: Sequence[str], count: int) -> None:
+    """One warning for those of `count` pictures that lose more than a third, by their names; none without such."""
+    if cut:
+        which = f"{cut[0]}: " if count == 1 else f"{len(cut)} of {count} pictures, {cut[0]} the first: "
+        line = f"{which}more than a third is cut away around the middle square; fit pad or squash keeps all of it"
+        warnings.warn(printable(line), FitWarning, 3)
 
 
 def _padded(image: Image.Image, width: int, height: int) -> Image.Image:

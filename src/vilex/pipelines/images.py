@@ -18,6 +18,7 @@ from vilex.encoder import load_encoder
 from vilex.errors import InputError
 from vilex.hub.folder import file_hash
 from vilex.lexicon import ImageLike, VisualLexicon
+from vilex.pictures.fit import Fit
 from vilex.pipelines.embeds import prompt_arguments
 from vilex.prompt import Prompt, parse
 from vilex.requests import by_name, warn_of_unused
@@ -60,6 +61,7 @@ class ImagePrompts:
         images: Mapping[str, ImageLike] | None = None,
         *args: Any,
         num_tokens: int | None = None,
+        fit: Fit | None = None,
         text_free: bool = False,
         negative_prompt: str | Sequence[str] | None = None,
         clip_skip: int | None = None,
@@ -72,6 +74,7 @@ class ImagePrompts:
         Args:
             prompt: "a photo of <cat:16> in the snow", or several. images: by name, see `VisualLexicon.generate`. A
                 name in brackets that is a loaded textual inversion's, and no image's, is that.
+            fit: how images that are not square are brought to the encoder, see `VisualLexicon.encode`.
             text_free: let `guidance_scale` weigh the words against the images alone (TFG).
             negative_prompt: what to steer away from, images included; one, or one for each prompt.
             clip_skip: how many of CLIP's last layers the prompt goes without.
@@ -104,6 +107,7 @@ class ImagePrompts:
                 asked,
                 images,
                 num_tokens=num_tokens,
+                fit=fit,
                 negative=against or "",
                 text_free=text_free,
                 clip_skip=clip_skip or 0,

@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 
 from vilex.data import Batch, make_loader
+from vilex.data.counting import first_sizes
 from vilex.errors import InputError
+from vilex.pictures.fit import much_cut, warn_of_cuts
 from vilex.plan.plan import advise
 from vilex.train.config import TrainConfig
 from vilex.train.engine import Engine
@@ -44,7 +46,11 @@ def train(config: TrainConfig, quiet: bool = False, accept: Collection[str] = ()
 def _to_the_end(training: Training, stop: StopSignal, report: Reporter) -> None:
     config, engine = training.config, training.engine
     run = config.run
-    previews = Previews(config, training.t2i, training.first_tower) if training.first_tower is not None else None
+    fit = training.bare.config.fit
+    for source in training.sources if engine.main else ():
+        sizes = first_sizes(source)
+        warn_of_cuts([name for name, size in sizes if much_cut(size, fit)], len(sizes))
+    previews = Previews(config, training.t2i, training.first_tower, fit) if training.first_tower is not None else None
     batches = iter(
         make_loader(
             training.sources,
@@ -59,6 +65,7 @@ def _to_the_end(training: Training, stop: StopSignal, report: Reporter) -> None:
             world=engine.world,
             places=training.places,
             pin_memory=engine.device.type == "cuda",
+            fit=fit,
         )
     )
     try:

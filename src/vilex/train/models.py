@@ -89,9 +89,11 @@ def encoder_shape(config: TrainConfig, t2i: DiffusersT2I) -> ViLexEncoder:
 
 
 def method_settings(config: TrainConfig, t2i: DiffusersT2I) -> dict[str, Any]:
-    """What a `ViLexConfig` says of tokens and of how they speak to the frozen model."""
+    """What a `ViLexConfig` says of tokens, of how they speak to the frozen model, and of pictures not square."""
     method = config.model.method
     own: dict[str, Any] = {"method": method, "num_tokens": config.model.num_tokens}
+    if config.data.fit:
+        own["fit"] = config.data.fit
     if method == "de-diffusion":
         own["vocabulary_size"] = len(t2i.vocabulary)
     if method == "ip-adapter":

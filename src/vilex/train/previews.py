@@ -17,7 +17,7 @@ from vilex.encoder import ViLexEncoder
 from vilex.encoder.towers import patches_of
 from vilex.errors import InputError, said_as
 from vilex.lexicon import VisualLexicon
-from vilex.pictures.fit import square
+from vilex.pictures.fit import Fit, square
 from vilex.pictures.grid import grid
 from vilex.t2i.folder import DiffusersT2I
 from vilex.train.config import TrainConfig
@@ -34,13 +34,13 @@ class Previews:
 
     Args:
         tower: the tower as it was; it is kept in main memory and on the device only while previews are drawn.
+        fit: how pictures that are not square are brought to the frozen model's size.
     """
 
-    def __init__(self, config: TrainConfig, t2i: DiffusersT2I, tower: nn.Module):
+    def __init__(self, config: TrainConfig, t2i: DiffusersT2I, tower: nn.Module, fit: Fit = "crop"):
         self.t2i, self.tower = t2i, tower
-        self.images = [
-            square(example.image, t2i.image_size) for example in _first_good(_source(config), config.run.sample_images)
-        ]
+        examples = _first_good(_source(config), config.run.sample_images)
+        self.images = [square(example.image, t2i.image_size, fit) for example in examples]
 
     def draw(self, encoder: ViLexEncoder) -> tuple[Image.Image, dict[str, float]]:
         """A grid of source | 1 | 4 | 16 | n tokens, and the scores of each number of tokens."""
