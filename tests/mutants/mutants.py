@@ -309,4 +309,66 @@ ENCODER = [
     ),
 ]
 
-MUTANTS = (*TRAINING, *DATA, *DRAWING, *ENCODER)
+STAGES, EYES = "tests/train/test_stages.py", "tests/eval/eyesight"
+IN_STAGES = [
+    Mutant(
+        "a waiting tower gets its gradient all the same",
+        "encoder/model.py",
+        "torch.is_grad_enabled() and not self.tower_waits",
+        "torch.is_grad_enabled()",
+        (f"{STAGES}::test_no_gradient_goes_through_a_tower_that_waits",),
+    ),
+    Mutant(
+        "the tower of a second stage is warm at once",
+        "train/optim.py",
+        "return LambdaLR(optimizer, [of_tower, whole.lr_lambdas[1]])",
+        "return whole",
+        (f"{STAGES}::test_each_part_s_rate_warms_up_in_its_own_stage_and_both_end_at_zero",),
+    ),
+    Mutant(
+        "the average of a second stage's tower is as slow as the run is old",
+        "train/average.py",
+        "update_after_step=wait",
+        "update_after_step=0 * wait",
+        (f"{STAGES}::test_the_tower_s_average_begins_with_its_stage",),
+    ),
+    Mutant(
+        "a run that goes on gives a waiting tower a state of the optimiser",
+        "train/training.py",
+        "self.engine.load_optimizer_state(saved, fresh_parts)",
+        "self.engine.load_optimizer_state(saved)",
+        (f"{STAGES}::test_resume_equals_the_uninterrupted_run_on_either_side_of_the_switch",),
+    ),
+]
+SEEING = [
+    Mutant(
+        "a pair of MMVP-VLM is right by one of its statements",
+        "eval/eyesight/mmvp.py",
+        "(near[:, 0, 0] > near[:, 0, 1]) & (near",
+        "(near[:, 0, 0] > near[:, 0, 1]) | (near",
+        (f"{EYES}/test_mmvp.py",),
+    ),
+    Mutant(
+        "the weakest decay is taken, whatever was left out",
+        "eval/eyesight/probes.py",
+        "if best is None or right > best[0]:",
+        "if True:",
+        (f"{EYES}/test_probes.py::test_the_strength_is_the_best_on_what_was_left_out",),
+    ),
+    Mutant(
+        "pixels that do not count are counted",
+        "eval/eyesight/masked.py",
+        "said, true = said[counted], mask[counted]",
+        "said, true = said.ravel(), mask.ravel() % classes",
+        (f"{EYES}/test_masked.py::test_overlaps_are_counted_at_the_mask_s_own_size",),
+    ),
+    Mutant(
+        "a tower stays out of the model whose text it goes with",
+        "eval/eyesight/text_side.py",
+        "        if eyes is not None:",
+        "        if False:",
+        (f"{EYES}/test_text_side.py::test_a_tower_looks_in_place_of_the_model_s_own",),
+    ),
+]
+
+MUTANTS = (*TRAINING, *DATA, *DRAWING, *ENCODER, *IN_STAGES, *SEEING)

@@ -47,6 +47,16 @@ def test_a_table_s_classes_are_texts_or_whole_numbers(tmp_path, labels):
     assert found.picture(1).convert("RGB").getpixel((0, 0)) == COLOURS["green"]
 
 
+def test_a_dataset_s_numbers_have_its_names(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["dog", "cat"])})
+    rows = {"image": [Image.new("RGB", (8, 8), COLOURS["red"])] * 3, "label": [1, 0, 1]}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "set")
+    found = read_labelled(str(tmp_path / "set"))
+    assert found.classes == ("cat", "dog") and found.labels.tolist() == [0, 1, 0]
+    assert found.picture(2).getpixel((0, 0)) == COLOURS["red"]
+
+
 def test_so_many_are_the_same_ones_every_time_and_of_all_classes(coloured):
     first, again = (read_labelled(str(coloured), images=14) for _ in range(2))
     assert sorted(np.bincount(first.labels)) == [4, 5, 5] and first.classes == tuple(COLOURS)
