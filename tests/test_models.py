@@ -28,7 +28,9 @@ ROUND = {  # published so
     "Photoroom/prx-512-t2i": 1.17e9,
     "Efficient-Large-Model/Sana_600M_512px_diffusers": 0.59e9,
     "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": 1.6e9,
+    "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers": 1.6e9,
     "Alpha-VLLM/Lumina-Image-2.0": 2.6e9,
+    "krea/Krea-2-Raw": 12.8e9,
 }
 
 

@@ -23,9 +23,10 @@ def own_pipeline(family, **how):
     return pipeline
 
 
-def guided(name, weight):
-    """A pipeline's arguments for a guidance weight where both prompts come as embeddings."""
-    return {key: value for key, value in FAMILIES[name].cfg(weight).items() if key != "negative_prompt"}
+def guided(name):
+    """A pipeline's arguments for its guidance weight where both prompts come as embeddings."""
+    given = FAMILIES[name].own
+    return {key: value for key, value in given.items() if key != "negative_prompt"}
 
 
 def same(a, b, most=1):

@@ -9,7 +9,6 @@ from vilex.baselines.dreambooth import adapted, add_adapter, save_adapter, tuned
 from vilex.baselines.inversion import invert
 from vilex.baselines.tuning import TuningSettings
 from vilex.errors import InputError
-from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
 from vilex.train.loop import train
 
@@ -25,7 +24,9 @@ SPOKEN = (
     "pixart-sigma",
     "prx",
     "sana",
+    "sana-sprint",
     "lumina2",
+    "krea2",
     "if",
     "z-image",
     "pixels",
@@ -70,7 +71,7 @@ def test_ip_adapter_reads_past_the_text_encoder(family, configure, pictures):
 
 def test_dreambooth_learns_in_any_denoiser_and_is_gone_afterwards(family, lexicon, pictures, tmp_path):
     name = family[0]
-    how = {"seed": 7, "steps": 2, "guidance": Guidance(2.5), "scheduler": FAMILIES[name].scheduler}
+    how = {"seed": 7, "steps": 2, "guidance": FAMILIES[name].guidance, "scheduler": FAMILIES[name].scheduler}
     before = lexicon.generate("sks dog", **how)[0]
     if name in ("pixart-sigma", "prx"):
         with pytest.raises(InputError, match="has no low-rank weights"):
@@ -89,7 +90,7 @@ def test_dreambooth_learns_in_any_denoiser_and_is_gone_afterwards(family, lexico
         pipeline.load_lora_weights(tmp_path)
         size = lexicon.t2i.image_size
         expected = pipeline(
-            prompt="sks dog", num_inference_steps=2, height=size, width=size, **FAMILIES[name].cfg(2.5),
+            prompt="sks dog", num_inference_steps=2, height=size, width=size, **FAMILIES[name].own,
             generator=torch.Generator().manual_seed(7),
         ).images[0]  # fmt: skip
         assert same(expected, inside)

@@ -10,6 +10,7 @@ import torch
 import vilex.pipelines
 from tests.conformance.common import guided, own_pipeline, same
 from tests.families import FAMILIES
+from vilex.errors import InputError
 from vilex.guidance import Guidance
 
 FILES = Path(vilex.pipelines.__file__).parent
@@ -25,14 +26,19 @@ def custom(family, lexicon, tmp_path):
 
 def draw(pipeline, name, lexicon, picture, **how):
     return pipeline(
-        "<cat:4> in snow", {"cat": picture}, **guided(name, 2.5), **how, num_inference_steps=3,
+        "<cat:4> in snow", {"cat": picture}, **guided(name), **how, num_inference_steps=3,
         height=lexicon.t2i.image_size, width=lexicon.t2i.image_size, generator=torch.Generator().manual_seed(2),
     ).images[0]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text_free", "guidance"), [(False, Guidance(2.5)), (True, Guidance(1.0, 2.5))])
-def test_it_draws_the_lexicons_picture(family, lexicon, custom, pictures, text_free, guidance):
+@pytest.mark.parametrize("text_free", [False, True])
+def test_it_draws_the_lexicons_picture(family, lexicon, custom, pictures, text_free):
     pipeline, encoder = custom
+    if text_free and not lexicon.t2i.steered:
+        with pytest.raises(InputError, match="steers away from nothing"):
+            draw(pipeline.load_vilex(encoder), family[0], lexicon, pictures[0], text_free=True)
+        return
+    guidance = Guidance(1.0, 2.5) if text_free else FAMILIES[family[0]].guidance
     expected = lexicon.generate(
         "<cat:4> in snow", {"cat": pictures[0]}, guidance=guidance, steps=3, seed=2,
         scheduler=FAMILIES[family[0]].scheduler,
@@ -75,10 +81,15 @@ def test_in_half_precision(family, lexicon, custom, pictures):
 
 @pytest.mark.filterwarnings("ignore::vilex.prompt.PromptWarning")
 def test_words_alone_are_the_base_pipelines(family, lexicon, custom):
-    how = {"guidance": Guidance(2.5), "seed": 2, "steps": 3, "scheduler": FAMILIES[family[0]].scheduler}
+    how = {
+        "guidance": FAMILIES[family[0]].guidance,
+        "seed": 2,
+        "steps": 3,
+        "scheduler": FAMILIES[family[0]].scheduler,
+    }
     size = lexicon.t2i.image_size
     drawn = custom[0](
-        "cat dog in snow", num_inference_steps=3, height=size, width=size, **FAMILIES[family[0]].cfg(2.5),
+        "cat dog in snow", num_inference_steps=3, height=size, width=size, **FAMILIES[family[0]].own,
         generator=torch.Generator().manual_seed(2),
     ).images[0]  # fmt: skip
     assert same(drawn, lexicon.generate("cat dog in snow", **how)[0])

@@ -34,9 +34,9 @@ def test_words_and_words_as_vectors_give_diffusers_own_picture(family, lexicon):
     name, pipeline = family[0], own_pipeline(family)
     expected = pipeline(
         prompt="cat dog in snow", num_inference_steps=3, generator=torch.Generator().manual_seed(7),
-        height=lexicon.t2i.image_size, width=lexicon.t2i.image_size, **FAMILIES[name].cfg(2.5),
+        height=lexicon.t2i.image_size, width=lexicon.t2i.image_size, **FAMILIES[name].own,
     ).images[0]  # fmt: skip
-    how = {"guidance": Guidance(2.5), "seed": 7, "steps": 3, "scheduler": FAMILIES[name].scheduler}
+    how = {"guidance": FAMILIES[name].guidance, "seed": 7, "steps": 3, "scheduler": FAMILIES[name].scheduler}
     words = lexicon.generate("cat dog in snow", **how)[0]
     vectors = lexicon.generate("<v:2> in snow", {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}, **how)[0]
     assert same(words, expected) and same(vectors, words, most=0)
@@ -61,11 +61,11 @@ def test_the_denoiser_gives_what_it_gives_in_diffusers_own_pipeline(family, lexi
     own = predictions(
         getattr(pipeline, lexicon.t2i.denoiser),
         lambda: pipeline(
-            prompt="cat dog in snow", num_inference_steps=2, height=size, width=size, **FAMILIES[name].cfg(2.5),
+            prompt="cat dog in snow", num_inference_steps=2, height=size, width=size, **FAMILIES[name].own,
             generator=torch.Generator().manual_seed(7),
         ),
     )  # fmt: skip
-    how = {"guidance": Guidance(2.5), "seed": 7, "steps": 2, "scheduler": FAMILIES[name].scheduler}
+    how = {"guidance": FAMILIES[name].guidance, "seed": 7, "steps": 2, "scheduler": FAMILIES[name].scheduler}
     tokens = {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
     for prompt in ("cat dog in snow", "<v:2> in snow"):
         ours = predictions(
@@ -256,12 +256,24 @@ def test_long_words_are_cut_with_a_warning(folders):
 def test_prompt_embeds_go_into_diffusers_own_pipeline(family, lexicon):
     name, pipeline = family[0], own_pipeline(family)
     tokens = {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
+    if not lexicon.t2i.steered:
+        embeds = prompt_arguments(lexicon, "<v:2> in snow", tokens)
+        drawn = pipeline(
+            **embeds, **guided(name), num_inference_steps=2, generator=torch.Generator().manual_seed(7),
+            height=lexicon.t2i.image_size, width=lexicon.t2i.image_size,
+        ).images[0]  # fmt: skip
+        how = {"seed": 7, "steps": 2, "scheduler": FAMILIES[name].scheduler, "guidance": FAMILIES[name].guidance}
+        assert same(lexicon.generate("<v:2> in snow", tokens, **how)[0], drawn)
+        for asked in ({"negative": "red"}, {"text_free": True}):
+            with pytest.raises(InputError, match="steers away from nothing; leave out the negative prompt"):
+                prompt_arguments(lexicon, "<v:2> in snow", tokens, **asked)
+        return
     for text_free, guidance in ((False, Guidance(2.5)), (True, Guidance(1.0, 2.5))):
         embeds = prompt_arguments(
             lexicon, "<v:2> in snow", tokens, negative="" if text_free else "red", text_free=text_free
         )
         expected = pipeline(
-            **embeds, **guided(name, 2.5), num_inference_steps=2, generator=torch.Generator().manual_seed(7),
+            **embeds, **guided(name), num_inference_steps=2, generator=torch.Generator().manual_seed(7),
             height=lexicon.t2i.image_size, width=lexicon.t2i.image_size,
         ).images[0]  # fmt: skip
         how = {"seed": 7, "steps": 2, "scheduler": FAMILIES[name].scheduler, "negative": "red"}

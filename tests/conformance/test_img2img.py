@@ -69,7 +69,7 @@ def drawn_by_both(kind, name, lexicon, picture, strength, mask=None):
     (width, height), tokens = picture.size, {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
     pipeline = lexicon.pipeline(kind, **dict.fromkeys(FAMILIES[name].absent))
     pipeline.set_progress_bar_config(disable=True)
-    arguments = guided(name, 2.5)
+    arguments = guided(name)
     if mask:
         arguments["mask_image"] = mask
     if "height" in inspect.signature(pipeline.__call__).parameters:

@@ -24,7 +24,7 @@ HOW = {"guidance": Guidance(2.5), "seed": 7, "steps": 3}
 def own_picture(pipeline, name, width, height):
     """What diffusers' pipeline draws of words alone."""
     return pipeline(
-        prompt="cat dog in snow", num_inference_steps=3, width=width, height=height, **FAMILIES[name].cfg(2.5),
+        prompt="cat dog in snow", num_inference_steps=3, width=width, height=height, **FAMILIES[name].own,
         generator=torch.Generator().manual_seed(7),
     ).images[0]  # fmt: skip
 
@@ -39,7 +39,13 @@ def test_sizes_that_are_not_square_are_diffusers_own(family, lexicon):
     tokens = {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}
     for width, height in FAMILIES[name].sizes:
         expected = own_picture(pipeline, name, width, height)
-        how = {**HOW, "scheduler": FAMILIES[name].scheduler, "width": width, "height": height}
+        how = {
+            **HOW,
+            "guidance": FAMILIES[name].guidance,
+            "scheduler": FAMILIES[name].scheduler,
+            "width": width,
+            "height": height,
+        }
         words = lexicon.generate("cat dog in snow", **how)[0]
         vectors = lexicon.generate("<v:2> in snow", tokens, **how)[0]
         assert words.size == (width, height) and same(words, expected) and same(vectors, words, most=0)
@@ -68,10 +74,16 @@ def test_the_custom_pipeline_draws_the_lexicons_picture(family, lexicon, picture
     pipeline = own_pipeline(family, custom_pipeline=str(file), trust_remote_code=True).load_vilex(tmp_path / "encoder")
     width, height = FAMILIES[name].sizes[0]
     drawn = pipeline(
-        "<cat:4> in snow", {"cat": pictures[0]}, **guided(name, 2.5), num_inference_steps=3, width=width, height=height,
+        "<cat:4> in snow", {"cat": pictures[0]}, **guided(name), num_inference_steps=3, width=width, height=height,
         generator=torch.Generator().manual_seed(7),
     ).images[0]  # fmt: skip
-    how = {**HOW, "scheduler": FAMILIES[name].scheduler, "width": width, "height": height}
+    how = {
+        **HOW,
+        "guidance": FAMILIES[name].guidance,
+        "scheduler": FAMILIES[name].scheduler,
+        "width": width,
+        "height": height,
+    }
     assert same(drawn, lexicon.generate("<cat:4> in snow", {"cat": pictures[0]}, **how)[0])
 
 

@@ -17,6 +17,7 @@ from vilex.t2i.flux import Flux
 from vilex.t2i.flux_2_klein import Flux2Klein
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.ip_adapter import IPAdapterT2I
+from vilex.t2i.krea_2 import Krea2
 from vilex.t2i.lora import add_loras
 from vilex.t2i.lumina_2 import Lumina2
 from vilex.t2i.pixart_sigma import PixArtSigma
@@ -24,6 +25,7 @@ from vilex.t2i.pixel_diffusion import PixelDiffusion
 from vilex.t2i.prx import PRX
 from vilex.t2i.qwen_image import QwenImage
 from vilex.t2i.sana import Sana
+from vilex.t2i.sana_sprint import SanaSprint
 from vilex.t2i.single_file import check_single_file, holds_pipeline
 from vilex.t2i.stable_diffusion import StableDiffusion
 from vilex.t2i.stable_diffusion_3 import StableDiffusion3
@@ -43,7 +45,9 @@ FAMILIES: tuple[type[DiffusersT2I], ...] = (
     PixArtSigma,
     PRX,
     Sana,
+    SanaSprint,
     Lumina2,
+    Krea2,
     DeepFloydIF,
     PixelDiffusion,
     ZImage,

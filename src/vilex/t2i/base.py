@@ -18,7 +18,7 @@ class Condition:
     """What the denoiser reads beside x_t.
 
     Attributes:
-        sequence: the text encoders' features, [B, L, d].
+        sequence: the text encoders' features, [B, L, d]; where the denoiser weighs layers itself, [B, L, layers, d].
         pooled: one vector for the whole prompt, [B, p], where a family has it.
         lengths: [B] on the CPU, how much of the sequence is the prompt's, where a family reads no padding or, beside a
             mask, asks for both.

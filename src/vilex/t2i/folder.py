@@ -39,6 +39,7 @@ class DiffusersT2I(FrozenT2I):
         denoiser: the name of the part that predicts. codec_kind: what its auto-encoder's latents are.
         even_sigmas: whether the pipeline's own Euler steps are evenly spread from 1 to 1 / steps before the shift.
         mask_argument: what the pipeline calls the mask beside `prompt_embeds`, where it has one.
+        steered: whether the pipeline takes what is steered away from.
         mask_dtype: as which numbers it takes that; None: as those of the embeddings.
         resizable: whether it draws pictures of other sizes than its own.
         reads_emphasis: whether its text encoders are CLIP's alone, which read stressed words and long prompts; see
@@ -52,6 +53,7 @@ class DiffusersT2I(FrozenT2I):
     codec_kind: ClassVar[type[LatentCodec]] = ScaledLatents
     even_sigmas: ClassVar[bool] = False
     mask_argument: ClassVar[str | None] = None
+    steered: ClassVar[bool] = True
     mask_dtype: ClassVar[torch.dtype | None] = torch.long
     resizable: ClassVar[bool] = True
     reads_emphasis: ClassVar[bool] = False
