@@ -8,7 +8,7 @@ The first two are the sum with tfg = cfg, and with cfg = 1. A weight of zero is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -136,7 +136,8 @@ class Mixture:
         layouts: dict[tuple[Prompt, Branch], int] = {}
         for i, branch, _ in rows:
             layouts.setdefault((prompts[i], branch), len(layouts))
-        texts = [negative if branch.negative else branch.prompt(prompt) for prompt, branch in layouts]
+        against = replace(negative, against=True)
+        texts = [against if branch.negative else branch.prompt(prompt) for prompt, branch in layouts]
         place = torch.tensor([layouts[prompts[i], branch] for i, branch, _ in rows], device=t2i.device)
         return cls(
             t2i.read(texts, [tokens] * len(texts)).select(place),

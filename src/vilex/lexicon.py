@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -354,7 +355,8 @@ class VisualLexicon:
         if text_free:
             other, against = t2i, [one.image_only() for one in asked]
         else:
-            other, against = view, against * (len(asked) // len(against))
+            each = len(asked) // len(against)
+            other, against = view, [replace(one, against=True) for one in against] * each
         with self.t2i.turn:
             return t2i.read(asked, [tokens] * len(asked)), other.read(against, [tokens] * len(against))
 

@@ -52,10 +52,12 @@ class Prompt:
 
     Attributes:
         emphasis: how much each part is stressed, 1 for all of them if empty.
+        against: whether it is what is steered away from, before which some families put no template.
     """
 
     parts: tuple[str | Slot, ...]
     emphasis: tuple[float, ...] = ()
+    against: bool = False
 
     @property
     def stressed(self) -> tuple[tuple[str | Slot, float], ...]:

@@ -1,6 +1,7 @@
 """One conformance suite for all families, on tiny random models in their real formats."""
 
 import copy
+import inspect
 import json
 import shutil
 
@@ -41,6 +42,21 @@ def test_words_and_words_as_vectors_give_diffusers_own_picture(family, lexicon):
     vectors = lexicon.generate("<v:2> in snow", {"v": word_tokens(lexicon.t2i, ["cat", " dog"])}, **how)[0]
     assert same(words, expected) and same(vectors, words, most=0)
     assert not same(lexicon.generate("dog", **how)[0], words)
+
+
+def test_words_that_are_steered_away_from_are_diffusers_own(family, lexicon):
+    """Capitals too, which some pipelines make small."""
+    name, pipeline = family[0], own_pipeline(family)
+    if "negative_prompt" not in inspect.signature(pipeline.__call__).parameters:
+        pytest.skip("its pipeline takes none")
+    size, words = lexicon.t2i.image_size, {"prompt": "Cat in Snow", "negative_prompt": "a RED dog"}
+    expected = pipeline(
+        **FAMILIES[name].own | words, num_inference_steps=3, generator=torch.Generator().manual_seed(7), height=size,
+        width=size,
+    ).images[0]  # fmt: skip
+    how = {"guidance": FAMILIES[name].guidance, "seed": 7, "steps": 3, "scheduler": FAMILIES[name].scheduler}
+    drawn = lexicon.generate("Cat in Snow", negative="a RED dog", **how)[0]
+    assert same(drawn, expected) and not same(lexicon.generate("Cat in Snow", negative="", **how)[0], drawn, most=0)
 
 
 def predictions(network, draw):

@@ -14,7 +14,7 @@ from vilex.t2i import load_t2i
 from vilex.t2i.lora import add_loras, split_lora
 from vilex.t2i.pipeline import as_pipeline
 
-DRAWN_BY_DIFFUSERS = ["sd1", "sdxl", "sd3.5-without-t5", "flux", "flux2-klein", "z-image"]
+DRAWN_BY_DIFFUSERS = ["sd1", "sdxl", "sd3.5-without-t5", "flux", "flux2-klein", "z-image", "sana", "lumina2", "krea2"]
 
 
 def make_lora(base, out, seed=0, text=False):

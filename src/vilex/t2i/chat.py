@@ -30,7 +30,8 @@ class ChatReader:
         layers: whose hidden states are concatenated: 0 the embeddings, -1 the last layer's, normalised.
         dropped: positions at the beginning that the denoiser is not given.
         trimmed: whether padding ends with the longest prompt instead of after all positions.
-        nothing: the frame of a prompt without words and images, where it is another one.
+        nothing: the frame of a prompt without words and images, and of what is steered away from, where it is another
+            one.
     """
 
     encoder: TextEncoder
@@ -45,7 +46,8 @@ class ChatReader:
         Returns:
             Hidden states [B, L, d times the number of layers]; [B] on the CPU, how many of them are the prompt's.
         """
-        frames = [self.encoder.frame if prompt.parts else self.nothing or self.encoder.frame for prompt in prompts]
+        bare = self.nothing or self.encoder.frame
+        frames = [self.encoder.frame if prompt.parts and not prompt.against else bare for prompt in prompts]
         how: dict[str, Any] = {"output_hidden_states": True, "use_cache": False}
         if "logits_to_keep" in signature(self.encoder.model.forward).parameters:
             how["logits_to_keep"] = 1  # nobody asks for the next word

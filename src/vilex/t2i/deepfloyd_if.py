@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from vilex.prompt import Frame, Prompt
+from vilex.prompt import Prompt
 from vilex.t2i.base import Condition
+from vilex.t2i.frames import small_frame
 from vilex.t2i.pixel_diffusion import PixelSpace
 from vilex.t2i.text import TextEncoder
 
@@ -13,7 +14,7 @@ POSITIONS = 77  # that its text encoder was trained with, though T5 could read m
 
 
 class DeepFloydIF(PixelSpace):
-    """`FrozenT2I` over an IFPipeline folder; captions are taken as they are, not cleaned."""
+    """`FrozenT2I` over an IFPipeline folder; words in small letters, not cleaned."""
 
     pipelines = ("IFPipeline",)
     parts = {  # noqa: RUF012 (never changed)
@@ -23,7 +24,8 @@ class DeepFloydIF(PixelSpace):
     }
 
     def setup(self) -> None:
-        self.encoders = [TextEncoder(self.text_encoder, Frame.of(self.tokenizers["tokenizer"], POSITIONS), native=True)]
+        frame = small_frame(self.tokenizers["tokenizer"], POSITIONS)
+        self.encoders = [TextEncoder(self.text_encoder, frame, native=True)]
         self.set_pixel_shape()
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:

@@ -35,6 +35,12 @@ def spaced_frame(tokenizer: Any, before: str, positions: int, treat: Callable[[s
     return TreatedFrame(tokenizer, len(ids) + positions - 1, ids, (), True, treat, spaced=True)
 
 
+def small_frame(tokenizer: Any, positions: int) -> TreatedFrame:
+    """The tokenizer's own special tokens around words in small letters."""
+    own = Frame.of(tokenizer, positions)
+    return TreatedFrame(tokenizer, positions, own.before, own.after, treat=str.lower)
+
+
 def bare_frame(tokenizer: Any, positions: int, treat: Callable[[str], str] = str) -> TreatedFrame:
     """What the tokenizer itself puts around a text; a word's space is its own."""
     own = Frame.of(tokenizer, positions)

@@ -1,9 +1,8 @@
 """Lumina-Image 2.0: a language model's (Gemma 2's) second-to-last layer, a transformer over text and picture alike.
 
-A prompt of words or images stands behind a system prompt, an empty one alone. (The pipeline leaves the system prompt
-away before words that are steered away from, too; here it stands before them.) The denoiser's time goes from noise, 0,
-to picture, 1, and what it predicts points there. The pipeline brings the guided prediction back to the length of the
-unguided one at every place; `Guidance` here is the plain sum.
+A prompt of words or images stands behind a system prompt; an empty one, and what is steered away from, alone. The
+denoiser's time goes from noise, 0, to picture, 1, and what it predicts points there. The pipeline brings the guided
+prediction back to the length of the unguided one at every place; `Guidance` here is the plain sum.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,13 +1,14 @@
-"""PixArt-Sigma: T5 with its mask, a transformer that learns its variance too; captions are taken as they are."""
+"""PixArt-Sigma: T5 with its mask, a transformer that learns its variance too; words in small letters, not cleaned."""
 
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from vilex.prompt import Frame, Prompt
+from vilex.prompt import Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.chat import within
 from vilex.t2i.folder import DiffusersT2I
+from vilex.t2i.frames import small_frame
 from vilex.t2i.text import TextEncoder
 
 POSITIONS = 300
@@ -28,7 +29,7 @@ class PixArtSigma(DiffusersT2I):
 
     def setup(self) -> None:
         words = self.tokenizers["tokenizer"]
-        frame = Frame.of(words, min(POSITIONS, words.model_max_length))
+        frame = small_frame(words, min(POSITIONS, words.model_max_length))
         self.encoders = [TextEncoder(self.text_encoder, frame, native=True)]
         self.set_latent_shape(self.transformer.config.in_channels, self.transformer.config.sample_size)
 

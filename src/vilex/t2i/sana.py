@@ -1,8 +1,8 @@
 """Sana: a language model (Gemma 2) as the text encoder, a linear transformer, latents of 32 pixels a side.
 
 A prompt of words or images stands behind the pipeline's instruction to describe it better, in small letters; of the
-positions the denoiser is given [BOS] and what follows the instruction. An empty prompt stands alone. (The pipeline
-leaves the instruction away before words that are steered away from, too; here it stands before them.)
+positions the denoiser is given [BOS] and what follows the instruction. An empty prompt stands alone, and so does what
+is steered away from.
 """
 
 import inspect
@@ -40,13 +40,13 @@ class Sana(DiffusersT2I):
         words = self.tokenizers["tokenizer"]
         self.positions = min(POSITIONS, words.model_max_length)
         frame = spaced_frame(words, instruction(), self.positions, str.lower)
-        self.nothing = bare_frame(words, frame.positions)
+        self.nothing = bare_frame(words, frame.positions, str.lower)
         self.encoders = [TextEncoder(self.text_encoder, frame, native=True)]
         self.set_latent_shape(self.transformer.config.in_channels, self.transformer.config.sample_size)
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         encoder = self.encoders[0]
-        frames = [encoder.frame if prompt.parts else self.nothing for prompt in prompts]
+        frames = [encoder.frame if prompt.parts and not prompt.against else self.nothing for prompt in prompts]
         output, lengths = encoder.read(prompts, tokens, masked=True, frames=frames, use_cache=False)
         skipped = torch.tensor([len(frame.before) - 1 for frame in frames])  # between [BOS] and the prompt
         places = torch.arange(self.positions) + skipped[:, None]
