@@ -6,6 +6,7 @@ strength = number(strength, "strength", 0, 1)
 
 import math
 import operator
+import re
 from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
@@ -90,6 +91,18 @@ def one_or_more(value: Any, name: str, check: Callable[[Any, str], Any]) -> list
 def seed(value: Any, name: str = "seed") -> int:
     """A seed for `torch.Generator`; see `whole`."""
     return whole(value, name, *SEEDS)
+
+
+def size(value: Any, name: str) -> tuple[int, int]:
+    """A size as "768x512": (width, height) in pixels.
+
+    Raises:
+        InputError: it is none, or a side is out of its range; the line begins with `name`.
+    """
+    found = re.fullmatch("([0-9]{1,9})[xX×]([0-9]{1,9})", text(value, name))
+    if not found:
+        raise InputError(f"{name}: expected WIDTHxHEIGHT, as in 768x512, got {shown(value)}")
+    return whole(int(found[1]), f"{name}: width", *SIDES), whole(int(found[2]), f"{name}: height", *SIDES)
 
 
 def _is_bool(value: Any) -> bool:

@@ -97,10 +97,10 @@ def test_a_size_is_drawn_and_recorded(run, files, tmp_path):
 @pytest.mark.parametrize(
     ("size", "line"),
     [
-        ("2", "--size 2: expected WIDTHxHEIGHT, as in 768x512; to write pictures 2 times larger, --scale 2"),
-        ("wide", "--size wide: expected WIDTHxHEIGHT, as in 768x512"),
-        ("64x", "--size 64x: expected WIDTHxHEIGHT"),
-        ("64x-64", "--size 64x-64: expected WIDTHxHEIGHT"),
+        ("2", "--size: expected WIDTHxHEIGHT, as in 768x512, got 2; to write pictures 2 times larger: --scale 2"),
+        ("wide", "--size: expected WIDTHxHEIGHT, as in 768x512, got 'wide'"),
+        ("64x", "--size: expected WIDTHxHEIGHT"),
+        ("64x-64", "--size: expected WIDTHxHEIGHT"),
         ("0x64", "--size: width: expected a whole number from 8 to 8192, got 0"),
         ("64x99999", "--size: height: expected a whole number from 8 to 8192, got 99999"),
     ],

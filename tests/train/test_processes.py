@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from vilex.train.checkpoint import list_checkpoints
@@ -81,6 +82,17 @@ def test_two_processes_learn_what_one_learns(run_toml, tmp_path, parallel, optim
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 12 and two == pytest.approx(one, rel=1e-3)
     assert (tmp_path / "two" / "encoder" / "model.safetensors").is_file()
+
+
+def test_two_processes_learn_in_buckets_what_one_learns(run_toml, tmp_path, images):
+    """Theirs are other micro-batches, and not equally many."""
+    for i, path in enumerate(sorted(images.glob("*.png"))):
+        Image.open(path).resize([(48, 30), (30, 50), (40, 38)][i % 3]).save(path)
+    same = ['data.sizes=["24x16", "16x24", "20x20"]', "data.fit=pad", "run.steps=4", "optim.name=adamw"]
+    finish(start(run_toml, *same, f"run.out={tmp_path / 'one'}"))
+    finish(start(run_toml, *same, f"run.out={tmp_path / 'two'}", processes=2))
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(one) == 4 and two == pytest.approx(one, rel=1e-3)
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_weights(run_toml, tmp_path):

@@ -1,7 +1,6 @@
 """What the commands share: options, progress bars, summaries, and how bad input is said."""
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vilex.checks import PICTURES, SIDES, STEPS, WEIGHTS, number, whole
+from vilex import checks
+from vilex.checks import PICTURES, STEPS, WEIGHTS, number
 from vilex.errors import InputError
 from vilex.pictures.fit import Fit, check_fit
 
@@ -149,10 +149,10 @@ def parse_size(text: str | None) -> tuple[int, int] | tuple[None, None]:
     """`--size 768x512`: (width, height); of none is said where it is left out."""
     if text is None:
         return None, None
-    if found := re.fullmatch("([0-9]{1,9})[xX×]([0-9]{1,9})", text):
-        return whole(int(found[1]), "--size: width", *SIDES), whole(int(found[2]), "--size: height", *SIDES)
-    larger = f"; to write pictures {text} times larger, --scale {text}" if text.isdecimal() and len(text) < 3 else ""
-    raise InputError(f"--size {text}: expected WIDTHxHEIGHT, as in 768x512{larger}")
+    if text.isdecimal() and len(text) < 3:
+        larger = f"to write pictures {text} times larger: --scale {text}"
+        raise InputError(f"--size: expected WIDTHxHEIGHT, as in 768x512, got {text}; {larger}")
+    return checks.size(text, "--size")
 
 
 def parse_fit(text: str | None) -> Fit | None:

@@ -35,6 +35,9 @@ class DataConfig(SourceConfig):
     # how images that are not square are brought to both models: cut to the middle, padded with white, or squashed;
     # empty is the way of model.encoder, crop for a new one
     fit: Literal["", "crop", "pad", "squash"] = ""
+    # in which pictures are drawn, as "768x512", multiples of what the base model takes; several are aspect buckets, of
+    # which each picture gets the one of the nearest shape; empty is the base model's own size
+    sizes: tuple[str, ...] = ()
     flip: bool = False  # mirror half of the images; leave off where captions tell left from right
     workers: Annotated[int, Range(0, 1024, "0 reads in the training process")] = 0  # readers a process
     # samples of a stream that are held, encoded, and shuffled among themselves

@@ -1,7 +1,7 @@
 """From sources to batches: cropped for both models, a caption drawn, what is broken left out and named."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,13 +10,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from vilex.data.buckets import Size, drawn_and_seen, rows_by_size, together
 from vilex.data.config import DataConfig
 from vilex.data.example import Example
 from vilex.data.order import Batches, Visit
 from vilex.data.sources import Indexed, Source
 from vilex.data.streamed import Lane, Place
 from vilex.errors import InputError
-from vilex.pictures.fit import Fit, square
+from vilex.pictures.fit import Fit
 from vilex.pictures.pixels import to_pixels
 
 LaneKey = tuple[int, int]  # source, lane
@@ -34,6 +35,7 @@ class Batch:
         weights: [B], 1, or 0 for a black picture in the place of a broken sample.
         bad: a line for each broken sample.
         places: where the lanes of streams stand after this batch.
+        sizes: (width, height) of each picture, in the upper left of its `pixels`, where they differ.
     """
 
     pixels: Tensor
@@ -43,6 +45,7 @@ class Batch:
     weights: Tensor
     bad: tuple[str, ...] = ()
     places: tuple[tuple[LaneKey, Place], ...] = ()
+    sizes: tuple[Size, ...] = ()
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -57,12 +60,18 @@ class Batch:
         return replace(self, pixels=self.pixels.pin_memory(), pixel_values=self.pixel_values.pin_memory())
 
     def split(self, size: int) -> Iterator["Batch"]:
-        """Parts of at most `size` images, without what is said of the whole batch."""
-        for i in range(0, len(self), size):
-            part = slice(i, i + size)
-            yield Batch(
-                self.pixels[part], self.pixel_values[part], self.captions[part], self.visits[part], self.weights[part]
-            )
+        """Parts of at most `size` images, of one size each, without what is said of the whole batch."""
+        if not self.sizes:
+            for i in range(0, len(self), size):
+                yield self._part(range(i, min(i + size, len(self))), slice(i, i + size), self.pixels)
+        for (width, height), rows in rows_by_size(self.sizes).items():
+            for i in range(0, len(rows), size):
+                part = rows[i : i + size]
+                yield self._part(part, part, self.pixels[:, :, :height, :width])
+
+    def _part(self, rows: Sequence[int], index: slice | list[int], pixels: Tensor) -> "Batch":
+        captions = [self.captions[row] for row in rows]
+        return Batch(pixels[index], self.pixel_values[index], captions, self.visits[index], self.weights[index])
 
 
 def make_loader(
@@ -80,12 +89,14 @@ def make_loader(
     places: dict[LaneKey, Place] | None = None,
     pin_memory: bool = False,
     fit: Fit = "crop",
+    sizes: Sequence[Size] = (),
 ) -> DataLoader[Batch]:
     """This rank's batches for steps `start` to `steps`.
 
     Args:
         batch_size: of all ranks together.
-        image_size: the frozen model's, pixels a side.
+        image_size: the frozen model's, pixels a side. sizes: (width, height) of what is drawn, if not those; see
+            `vilex.data.buckets.drawn_and_seen`.
         preprocess: images to the tower's input, on the CPU; it must have a pickle where workers are spawned.
         pin_memory: whether batches lie in pinned memory, from which a GPU can copy them while it works.
         places: where the lanes of streams stood after step `start`.
@@ -105,8 +116,8 @@ def make_loader(
     counts = [len(source) if isinstance(source, Indexed) else None for source in sources]
     weights = [source.weight for source in config.all_sources]
     prepared = _Prepared(
-        sources, config, seed, image_size, fit, preprocess, first_lane=rank * max(1, config.workers), lanes=lanes,
-        start=start, places=places or {},
+        sources, config, seed, sizes or [(image_size, image_size)], fit, preprocess,
+        first_lane=rank * max(1, config.workers), lanes=lanes, start=start, places=places or {},
     )  # fmt: skip
     return DataLoader[Batch](
         prepared,  # type: ignore[arg-type]  # samples, of which `collate` makes a batch
@@ -137,7 +148,7 @@ class _Prepared(Dataset["_Sample"]):
         sources: list[Source],
         config: DataConfig,
         seed: int,
-        size: int,
+        sizes: Sequence[Size],
         fit: Fit,
         preprocess: Callable[[list[Image.Image]], Tensor],
         first_lane: int,
@@ -145,7 +156,7 @@ class _Prepared(Dataset["_Sample"]):
         start: int,
         places: dict[LaneKey, Place],
     ):
-        self.sources, self.config, self.seed, self.size, self.fit = sources, config, seed, size, fit
+        self.sources, self.config, self.seed, self.sizes, self.fit = sources, config, seed, sizes, fit
         self.preprocess = preprocess
         self.first_lane, self.lanes, self.start, self.places = first_lane, lanes, start, places
         self.open: dict[int, tuple[Lane, Iterator[Example | InputError]]] = {}
@@ -154,24 +165,26 @@ class _Prepared(Dataset["_Sample"]):
         rng = np.random.default_rng((self.seed, 1, visit.number))
         example = self._draw(visit)
         if isinstance(example, InputError):
-            blank = Image.new("RGB", (self.size, self.size))
+            blank = Image.new("RGB", self.sizes[0])
             return _Sample(to_pixels(blank), self.preprocess([blank])[0], "", visit.number, str(example))
         image = example.image
         if self.config.flip and rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         caption = example.captions[rng.integers(len(example.captions))] if example.captions else ""
-        pixels = to_pixels(square(image, self.size, self.fit))
-        return _Sample(pixels, self.preprocess([image])[0], caption, visit.number, None)
+        drawn, seen = drawn_and_seen(image, self.sizes, self.fit)
+        return _Sample(to_pixels(drawn), self.preprocess([seen])[0], caption, visit.number, None)
 
     def collate(self, samples: list["_Sample"]) -> Batch:
+        pixels, sizes = together([sample.pixels for sample in samples])
         return Batch(
-            torch.stack([sample.pixels for sample in samples]),
+            pixels,
             torch.stack([sample.pixel_values for sample in samples]),
             [sample.caption for sample in samples],
             torch.tensor([sample.visit for sample in samples]),
             torch.tensor([float(sample.bad is None) for sample in samples]),
             tuple(sample.bad for sample in samples if sample.bad is not None),
             tuple(((source, lane.lane), lane.place) for source, (lane, _) in self.open.items()),
+            sizes,
         )
 
     def _draw(self, visit: Visit) -> Example | InputError:

@@ -40,10 +40,12 @@ def fitted(image: Image.Image, width: int, height: int, fit: Fit = "crop") -> Im
         return image.resize((width, height), Image.Resampling.BICUBIC)
     if fit == "pad":
         return _padded(image, width, height)
-    scale = min(image.width / width, image.height / height)
-    side_x, side_y = max(1, round(width * scale)), max(1, round(height * scale))
-    left, top = (image.width - side_x) // 2, (image.height - side_y) // 2
-    return image.resize((width, height), Image.Resampling.BICUBIC, box=(left, top, left + side_x, top + side_y))
+    return image.resize((width, height), Image.Resampling.BICUBIC, box=_middle(image, width, height))
+
+
+def cropped(image: Image.Image, width: int, height: int) -> Image.Image:
+    """A picture cut to the middle of the shape of `width` x `height`, of as many pixels as it has there."""
+    return image.crop(_middle(image, width, height))
 
 
 def square(image: Image.Image, size: int, fit: Fit = "crop") -> Image.Image:
@@ -68,6 +70,14 @@ def warn_of_cuts(cut: Sequence[str], count: int) -> None:
         which = f"{cut[0]}: " if count == 1 else f"{len(cut)} of {count} pictures, {cut[0]} the first: "
         line = f"{which}more than a third is cut away around the middle square; fit pad or squash keeps all of it"
         warnings.warn(printable(line), FitWarning, 3)
+
+
+def _middle(image: Image.Image, width: int, height: int) -> tuple[int, int, int, int]:
+    """The largest box of a shape in the middle of a picture."""
+    scale = min(image.width / width, image.height / height)
+    side_x, side_y = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top = (image.width - side_x) // 2, (image.height - side_y) // 2
+    return left, top, left + side_x, top + side_y
 
 
 def _padded(image: Image.Image, width: int, height: int) -> Image.Image:

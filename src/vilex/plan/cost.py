@@ -19,6 +19,7 @@ from vilex.train.config import TrainConfig
 from vilex.train.engine import PRECISION
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import make_optimizer
+from vilex.train.sizes import largest, training_sizes
 
 
 def count_step(
@@ -63,7 +64,8 @@ def preview_bytes(config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEncoder)
     if not config.run.sample_every:
         return 0
     images = min(config.run.sample_images, TOGETHER)
-    sampling = sampling_memory(t2i, rows=2 * images, pictures=images)
+    shown = t2i.sized(*training_sizes(config.data, t2i)[0])
+    sampling = sampling_memory(shown, rows=2 * images, pictures=images)
     return bytes_of(encoder) + bytes_of(encoder.tower) + max(sampling.activations.values())
 
 
@@ -71,9 +73,9 @@ def _forward_backward(config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEnco
     words = config.model.method == "de-diffusion"
     objective = DenoisingObjective(attach_adapter(encoder, t2i), config.objective, seed=0, words=words)
     caption = " ".join(["a"] * config.objective.caption_tokens)
-    pixels, size = t2i.image_size, encoder.config.image_size
+    (width, height), size = largest(training_sizes(config.data, t2i)), encoder.config.image_size
     batch = Batch(
-        torch.zeros(micro, 3, pixels, pixels, device=device),
+        torch.zeros(micro, 3, height, width, device=device),
         torch.zeros(micro, 3, size, size, device=device),
         [caption] * micro,
         visits=torch.arange(micro),

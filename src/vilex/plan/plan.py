@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from vilex.data.buckets import Size
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.plan.cost import count_flops, count_step, time_step
@@ -16,6 +17,7 @@ from vilex.train.consistency import settle
 from vilex.train.models import checkpoint_activations, encoder_shape
 from vilex.train.objective import tail_drop
 from vilex.train.optim import choose_trained
+from vilex.train.sizes import largest, training_sizes
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Plan:
         flops: of one step, all devices together (forward, backward and what checkpointing does again).
         tokens: image tokens the run trains on, all images together, as TailDrop leaves them on average.
         seconds: of one step, measured; None if nothing was measured.
+        sizes: of the pictures that are drawn, if not the frozen model's own; of several the largest is counted.
         first: the stage in which the tower waits, if there is one; memory is that of the other, which needs more.
     """
 
@@ -44,6 +47,7 @@ class Plan:
     tokens: int
     seconds: float | None
     first: "Stage | None" = None
+    sizes: tuple[Size, ...] = ()
 
     @property
     def peak(self) -> int:
@@ -113,6 +117,7 @@ def make_plan(config: TrainConfig, processes: int = 1, measure: int = 0, device:
         tokens=int(kept * config.run.batch_size * config.run.steps),
         seconds=seconds,
         first=first,
+        sizes=training_sizes(config.data, t2i) if config.data.sizes else (),
     )
 
 
@@ -156,9 +161,19 @@ def describe(plan: Plan) -> dict[str, str]:
         lines["time"] = f"{duration(1000 * plan.seconds)} for 1000 steps, {duration(plan.all_seconds)} in all"
         if first and first.seconds is not None:
             lines["time"] += f", {duration(first.steps * first.seconds)} of it with the tower waiting"
+    if plan.sizes:
+        lines["pictures"] = _sizes(plan.sizes)
     images = plan.steps * plan.batch_size
     lines["in all"] = f"{plan.steps} steps, {images} images, {plan.tokens} image tokens"
     return lines
+
+
+def _sizes(sizes: tuple[Size, ...]) -> str:
+    said = ", ".join(f"{width}x{height}" for width, height in sizes)
+    if len(sizes) == 1:
+        return said
+    width, height = largest(sizes)
+    return f"{said}; a micro-batch is of one size, all counted as {width}x{height}"
 
 
 def advise(config: TrainConfig, processes: int) -> str:

@@ -145,6 +145,8 @@ class TrainConfig:
             problems.append("optim.tower_lr and optim.pooler_lr are both 0, so nothing trains; raise one of them")
         if run.parallel == "fsdp" and optim.name == "adafactor":
             problems.append('run.parallel: fsdp needs optim.name = "adamw"; Adafactor takes no shards')
+        if run.parallel == "fsdp" and len(self.data.sizes) > 1:
+            problems.append("run.parallel: fsdp takes one size of data.sizes: processes would have other micro-batches")
         if run.parallel == "fsdp" and run.mixed_precision == "fp16":
             problems.append("run.parallel: fsdp needs run.mixed_precision bf16 or no: fp16 scales losses by process")
         if run.parallel == "fsdp" and model.method != "vilex":

@@ -10,6 +10,7 @@ from vilex.hub.folder import read_json, resolve
 from vilex.settings import Default
 from vilex.t2i import shape_of
 from vilex.train.config import ModelConfig, TrainConfig
+from vilex.train.sizes import training_sizes
 
 POOLER = ("num_tokens", "blocks", "heads", "mlp_ratio", "pooler_width")
 
@@ -24,6 +25,8 @@ def settle(config: TrainConfig, width: int | None = None) -> TrainConfig:
     """
     config.check()
     width = width or shape_of(config.model.base).width
+    if config.data.sizes:
+        training_sizes(config.data, shape_of(config.model.base))
     model = _as_encoder(config.model, width) if config.model.encoder else config.model
     inner = model.pooler_width or width
     if inner % model.heads:

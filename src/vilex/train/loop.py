@@ -16,6 +16,7 @@ from vilex.train.previews import Previews
 from vilex.train.report import Reporter
 from vilex.train.run_folder import run_folder
 from vilex.train.signals import StopSignal
+from vilex.train.sizes import training_sizes
 from vilex.train.step import Step
 from vilex.train.training import Training
 
@@ -66,6 +67,7 @@ def _to_the_end(training: Training, stop: StopSignal, report: Reporter) -> None:
             places=training.places,
             pin_memory=engine.device.type == "cuda",
             fit=fit,
+            sizes=training_sizes(config.data, training.t2i),
         )
     )
     try:

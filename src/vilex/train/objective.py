@@ -98,29 +98,38 @@ class DenoisingObjective:
     def __init__(self, t2i: FrozenT2I, config: ObjectiveConfig, seed: int, words: bool = False):
         self.t2i, self.config, self.seed, self.words = t2i, config, seed, words
         self.loss = DenoisingLoss(t2i)
+        self.losses = {t2i.picture_size: self.loss}
 
     def __call__(self, encoder: nn.Module, num_tokens: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one batch, a mean over all its places, of which broken samples add nothing.
 
         Also values of each good image for the log: loss, timestep t, kept tokens, and the tokens themselves.
         """
+        loss = self._loss_of(batch.pixels)
         with torch.no_grad():
             x0 = self.t2i.encode(batch.pixels)
         drawn = draw(batch.visits, x0.shape[1:], self.seed)
         noise = drawn.noise.to(x0.device)
         level = self.config.noise_from + (1 - self.config.noise_from) * drawn.t
-        t = self.loss.times(level).to(x0.device)
+        t = loss.times(level).to(x0.device)
         captions, keep = self._keep(batch.captions, drawn, num_tokens)
         most, choice = max(keep.tolist()), {}
         if self.words:
             choice = {"noise": draw_words(batch.visits, (most, len(self.t2i.lookups[0])), self.seed).to(t.device)}
         tokens = encoder(batch.pixel_values, most, **choice).tokens
         condition = condition_on(self.t2i, tokens.float(), keep, captions)
-        losses = self.loss(x0, noise, t, condition)
+        losses = loss(x0, noise, t, condition)
         weights = self.loss.min_snr(t, self.config.min_snr_gamma) * batch.weights.to(t.device)
         good = torch.nonzero(batch.weights > 0)[:, 0]
         seen = {"keep": keep, "loss": losses.detach(), "t": t, "tokens": tokens.detach()}
         return (losses * weights).mean(), {name: values[good.to(values.device)] for name, values in seen.items()}
+
+    def _loss_of(self, pixels: Tensor) -> DenoisingLoss:
+        """The loss of pictures of a size [B, 3, H, W]: its noise levels, and what the denoiser is told of it."""
+        size = pixels.shape[3], pixels.shape[2]
+        if size not in self.losses:
+            self.losses[size] = DenoisingLoss(self.t2i.sized(*size))
+        return self.losses[size]
 
     def _keep(self, captions: list[str], drawn: Draw, num_tokens: int) -> tuple[list[str], Tensor]:
         """Caption dropout and TailDrop; images that keep a caption leave it room."""

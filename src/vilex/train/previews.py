@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,17 +18,21 @@ from vilex.encoder import ViLexEncoder
 from vilex.encoder.towers import patches_of
 from vilex.errors import InputError, said_as
 from vilex.lexicon import VisualLexicon
-from vilex.pictures.fit import Fit, square
+from vilex.pictures.fit import Fit, fitted
 from vilex.pictures.grid import grid
 from vilex.t2i.folder import DiffusersT2I
 from vilex.train.config import TrainConfig
+from vilex.train.sizes import training_sizes
 
 COUNTS = (1, 4, 16)
 STEPS = 20  # of sampling
+WIDE = 96  # pixels of a picture in the grid
 
 
 class Previews:
     """A run's fixed images, from `data.validation` or else from the training images.
+
+    They are drawn at the first of `data.sizes`.
 
     Scores are named for what they compare: `psnr_16` by pixels, `similarity_16` by the features of the
     tower as it was before training (cosine of mean patches), both of pictures from 16 tokens.
@@ -38,15 +43,18 @@ class Previews:
     """
 
     def __init__(self, config: TrainConfig, t2i: DiffusersT2I, tower: nn.Module, fit: Fit = "crop"):
-        self.t2i, self.tower = t2i, tower
+        sizes = training_sizes(config.data, t2i)
+        self.t2i, self.tower, (self.width, self.height) = t2i, tower, sizes[0]
+        self.how: dict[str, Any] = {"width": self.width, "height": self.height} if config.data.sizes else {}
+        fit = "crop" if len(sizes) > 1 else fit
         examples = _first_good(_source(config), config.run.sample_images)
-        self.images = [square(example.image, t2i.image_size, fit) for example in examples]
+        self.images = [fitted(example.image, self.width, self.height, fit) for example in examples]
 
     def draw(self, encoder: ViLexEncoder) -> tuple[Image.Image, dict[str, float]]:
         """A grid of source | 1 | 4 | 16 | n tokens, and the scores of each number of tokens."""
         lexicon, n = VisualLexicon(encoder, self.t2i), encoder.config.num_tokens
         drawn = {
-            count: lexicon.reconstruct(self.images, count, steps=STEPS)
+            count: lexicon.reconstruct(self.images, count, steps=STEPS, **self.how)
             for count in sorted({min(count, n) for count in (*COUNTS, n)})
         }
         source, *features = self._features([self.images, *drawn.values()], encoder)
@@ -55,7 +63,8 @@ class Previews:
             scores[f"psnr_{count}"] = float(np.mean([psnr(a, b) for a, b in zip(self.images, pictures, strict=True)]))
             scores[f"similarity_{count}"] = F.cosine_similarity(source, found).mean().item()
         columns = {"source": self.images, **{f"{count}": pictures for count, pictures in drawn.items()}}
-        return grid([list(row) for row in zip(*columns.values(), strict=True)], list(columns)), scores
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        return grid(rows, list(columns), size=WIDE, height=round(WIDE * self.height / self.width)), scores
 
     @torch.no_grad()
     def _features(self, groups: list[list[Image.Image]], encoder: ViLexEncoder) -> list[Tensor]:
