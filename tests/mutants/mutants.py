@@ -371,4 +371,42 @@ SEEING = [
     ),
 ]
 
-MUTANTS = (*TRAINING, *DATA, *DRAWING, *ENCODER, *IN_STAGES, *SEEING)
+SIZES = [
+    Mutant(
+        "width and height change places",
+        "t2i/folder.py",
+        "height // self.compression, width // self.compression)",
+        "width // self.compression, height // self.compression)",
+        ("tests/t2i/test_sizes.py::test_a_sized_model_is_the_same_with_other_latents",),
+    ),
+    Mutant(
+        "XL is told its own size whatever it draws",
+        "t2i/stable_diffusion_xl.py",
+        "width, height = self.picture_size",
+        "width, height = self.image_size, self.image_size",
+        ("tests/t2i/test_sizes.py::test_xl_is_told_the_pictures_size",),
+    ),
+    Mutant(
+        "pictures are cut from the left",
+        "pictures/fit.py",
+        "(image.width - side_x) // 2, (image.height - side_y) // 2\n    return left",
+        "0, 0\n    return left",
+        ("tests/pictures/test_fit.py::test_crop_pad_and_squash",),
+    ),
+    Mutant(
+        "pictures of a bucket keep the margins of the largest",
+        "data/loader.py",
+        "self.pixels[:, :, :height, :width]",
+        "self.pixels",
+        ("tests/train/test_buckets.py::test_a_batch_of_several_sizes_is_parted_by_size",),
+    ),
+    Mutant(
+        "every bucket's noise is shifted as that of the base model's own size",
+        "train/objective.py",
+        "DenoisingLoss(self.t2i.sized(*size))",
+        "self.loss",
+        ("tests/train/test_buckets.py::test_xl_is_told_each_buckets_size_and_a_flow_is_shifted_by_it",),
+    ),
+]
+
+MUTANTS = (*TRAINING, *DATA, *DRAWING, *ENCODER, *IN_STAGES, *SEEING, *SIZES)
