@@ -1,7 +1,7 @@
 """Pictures in batches: the same guidance, sampler and start for all, a prompt and a seed for each."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -38,6 +38,32 @@ class Drawing:
     steps: int
     start: Start | None = None
 
+    def draw_all(
+        self,
+        prompts: Sequence[Prompt],
+        views: Sequence[DiffusersT2I],
+        seeds: Sequence[int],
+        batch_size: int,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> list[Image.Image]:
+        """One picture for each prompt and seed, in their order, at most `batch_size` at once.
+
+        Args:
+            views: of the frozen model, the one that draws each picture.
+            on_step: called with (finished, all) denoising steps.
+        """
+        batches = _in_batches(views, batch_size)
+        drawn: dict[int, Image.Image] = {}
+        for number, (view, batch) in enumerate(batches):
+
+            def report(step: int, done: int = self.steps * number) -> None:
+                if on_step:
+                    on_step(done + min(step, self.steps), self.steps * len(batches))
+
+            pictures = replace(self, t2i=view).draw([prompts[i] for i in batch], [seeds[i] for i in batch], report)
+            drawn |= zip(batch, pictures, strict=True)
+        return [drawn[i] for i in range(len(prompts))]
+
     def draw(
         self, prompts: Sequence[Prompt], seeds: Sequence[int], on_step: Callable[[int], None] | None = None
     ) -> list[Image.Image]:
@@ -71,7 +97,7 @@ class Drawing:
         return Mixture.read(self.t2i, branches, prompts, self.tokens, self.negative)
 
 
-def in_batches(views: Sequence[DiffusersT2I], size: int) -> list[tuple[DiffusersT2I, list[int]]]:
+def _in_batches(views: Sequence[DiffusersT2I], size: int) -> list[tuple[DiffusersT2I, list[int]]]:
     """Numbers of pictures that are drawn together, at most `size`: those that one view of the frozen model draws."""
     found = []
     for view in dict.fromkeys(views):

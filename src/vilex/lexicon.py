@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vilex.checks import PICTURES, STEPS, instance, whole
 from vilex.device import check_device
-from vilex.drawing import Drawing, in_batches
+from vilex.drawing import Drawing
 from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
 from vilex.errors import InputError
 from vilex.guidance import Guidance
@@ -90,11 +90,10 @@ class VisualLexicon:
         if not isinstance(base, str | Path) or (t2i is None and not base):
             raise InputError(f"{folder}: config.json names no base_model; give the frozen model by t2i")
         place = folder / base if t2i is None and is_inside(folder, base) else base
-        weighed = [one if isinstance(one, tuple) else (one, 1.0) for one in loras]
         if checkpoint is None:
             place = resolve_base(place)
             base_sha256 = check_fingerprint(place, encoder.config.base_sha256)
-        frozen = load_t2i(place, dtype, quantize, checkpoint, weighed)
+        frozen = load_t2i(place, dtype, quantize, checkpoint, loras)
         if checkpoint is not None:
             base_sha256 = {Path(checkpoint).name: file_hash(checkpoint)}
             line = f"checkpoint {checkpoint}: whether the encoder was trained on these weights is not known"
@@ -276,20 +275,10 @@ class VisualLexicon:
         warn_of_unused(tokens, [*budgeted, against])
         with self.t2i.turn:
             begin = None if start is None else start_from(t2i, start, steps, strength, mask)
+        drawing = Drawing(t2i, tokens, shares, against, guidance, scheduler, steps, begin)
         prompts = [one for one in budgeted for _ in range(num_images)]
-        views = [self._view(t2i, [one, against], long_prompts) for one in budgeted for _ in range(num_images)]
-        batches = in_batches(views, batch_size)
-        drawn: dict[int, Image.Image] = {}
-        for number, (view, batch) in enumerate(batches):
-
-            def report(step: int, done: int = steps * number) -> None:
-                if on_step:
-                    on_step(done + min(step, steps), steps * len(batches))
-
-            drawing = Drawing(view, tokens, shares, against, guidance, scheduler, steps, begin)
-            pictures = drawing.draw([prompts[i] for i in batch], [seeds[i] for i in batch], report)
-            drawn |= zip(batch, pictures, strict=True)
-        return [drawn[i] for i in range(len(prompts))]
+        views = [self._view(t2i, [one, against], long_prompts) for one in prompts]
+        return drawing.draw_all(prompts, views, seeds, batch_size, on_step)
 
     def prompt_embeds(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.data.samples import numbered, open_one, png, write_shards, write_tar
-from vilex.data.example import Example
+from vilex.data.example import CaptionedImage
 from vilex.data.streamed import Lane, Place
 from vilex.errors import InputError
 
@@ -45,7 +45,7 @@ class TestShards:
         content = (tmp_path / "002.tar").read_bytes()
         (tmp_path / "002.tar").write_bytes(content.replace(b"IHDR", b"XXXX", 1))
         found = list(islice(iter(Lane(open_one(path=str(tmp_path)), 0, 1, seed=0, chunk=10)), 11))
-        good = [e.captions[0] for e in found if isinstance(e, Example)]
+        good = [e.captions[0] for e in found if isinstance(e, CaptionedImage)]
         bad = sorted(str(e) for e in found if isinstance(e, InputError))
         assert len(good) == len(set(good)) == 9 and len(bad) == 2
         assert "001.tar: broken shard" in bad[0] and "002.tar 00008: not a readable image" in bad[1]

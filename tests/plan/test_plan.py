@@ -83,6 +83,13 @@ def test_adamw_holds_two_numbers_a_weight_and_adafactor_far_fewer(config):
     assert held["adamw"] == pytest.approx(2 * weights, rel=0.01) and held["adafactor"] < 0.3 * weights
 
 
+def test_more_tokens_than_a_prompt_holds_are_refused(config, tmp_path):
+    base = FAMILIES["chroma"].make(tmp_path / "base")  # of 48 positions
+    message = "model.num_tokens: 48, but a prompt of ChromaPipeline has room for 47; ask for no more"
+    with pytest.raises(InputError, match=message):
+        make_plan(replace(config, model=replace(config.model, base=str(base), num_tokens=48)))
+
+
 def test_work_is_shared_out(config):
     alone, four = make_plan(config), make_plan(config, processes=4)
     assert (alone.micro_batch, alone.accumulate) == (2, 4) and (four.micro_batch, four.accumulate) == (2, 1)

@@ -1,10 +1,12 @@
 """Krea 2: padding behind the template instead of within it changes nothing; the distilled model has one shift."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from diffusers import Krea2Pipeline
+from transformers import Qwen3VLForConditionalGeneration
 
 from tests.conformance.common import same
 from tests.families import KREA_POSITIONS, krea_2
@@ -35,6 +37,18 @@ def test_words_are_read_as_in_the_pipeline(folder):
     assert ours.sequence.shape == sequence.shape and not torch.equal(mask, ours.mask)  # its padding is within
     for row in range(3):
         assert torch.allclose(ours.sequence[row, ours.mask[row]], sequence[row, mask[row]], atol=1e-5)
+
+
+def test_the_language_model_may_come_with_its_head(folder):
+    t2i = load_t2i(folder)
+    whole = Qwen3VLForConditionalGeneration(t2i.text_encoder.config)
+    whole.model.load_state_dict(t2i.text_encoder.state_dict())
+    shutil.rmtree(folder / "text_encoder")
+    whole.save_pretrained(folder / "text_encoder")
+    rewrite(folder, text_encoder=["transformers", "Qwen3VLForConditionalGeneration"])
+    with torch.no_grad():
+        one, two = (own.read([parse("a cat")], [{}]).sequence for own in (t2i, load_t2i(folder)))
+    assert torch.equal(one, two)
 
 
 def test_the_distilled_models_shift_is_one_number(folder, tower_folder):

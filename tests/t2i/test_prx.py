@@ -1,5 +1,7 @@
 """PRX: words are cleaned as its pipeline does, and both of its auto-encoders are read."""
 
+import json
+import shutil
 import sys
 
 import pytest
@@ -54,6 +56,15 @@ def test_pictures_are_the_pipelines(folder, tower_folder):
         given = tokens if "<" in prompt else {}
         drawn = lexicon.generate(prompt, given, guidance=Guidance(2.5), seed=7, steps=3, scheduler="euler")[0]
         assert same(drawn, expected) == (given == {})  # a comma of its own is cleaned away
+
+
+def test_a_folder_that_diffusers_saved_again_is_known(folder, tmp_path):
+    """diffusers (0.42) then says that the text encoder's class is its own."""
+    copied = shutil.copytree(folder, tmp_path / "again")
+    file = copied / "model_index.json"
+    index = json.loads(file.read_text()) | {"text_encoder": ["diffusers", "T5GemmaEncoder"]}
+    file.write_text(json.dumps(index))
+    assert shape_of(copied).sizes == shape_of(folder).sizes
 
 
 def test_without_ftfy_one_line_names_the_extra(folder, monkeypatch):

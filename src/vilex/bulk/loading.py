@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vilex.bulk.plan import ShardTask
-from vilex.data.example import Example
+from vilex.data.example import CaptionedImage
 from vilex.data.loader import leave_signals_to_the_parent
 from vilex.data.reading import read_part
 from vilex.data.sources import Indexed, Source
@@ -93,8 +93,10 @@ class PreparedPieces(IterableDataset[Prepared]):
         while True:
             yield "", ""
 
-    def _prepared(self, task: int, part: list[tuple[tuple[str, str], Example | InputError]], last: bool) -> Prepared:
-        good = [(stamp, one) for (_, stamp), one in part if isinstance(one, Example)]
+    def _prepared(
+        self, task: int, part: list[tuple[tuple[str, str], CaptionedImage | InputError]], last: bool
+    ) -> Prepared:
+        good = [(stamp, one) for (_, stamp), one in part if isinstance(one, CaptionedImage)]
         refused = [
             (name or ("" if isinstance(one, BrokenShard) else "?"), str(one))
             for (name, _), one in part

@@ -21,11 +21,8 @@ from vilex.cli.train import train
 from vilex.cli.understand import app as understand_app
 from vilex.errors import InputError, printable
 
-CHATTY = (
-    "torchao",
-    "bitsandbytes",
-    "torch.utils._pytree",
-)  # of what is not there and what is old, when diffusers finds torchao
+# Who speaks of kernels that are not there, and of what is old, when diffusers finds torchao.
+CHATTY = ("torchao", "bitsandbytes", "torch.utils._pytree", "diffusers.quantizers")
 INTERRUPTED = 130  # exit status, as of a shell's command that Ctrl-C ended
 UsageError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])  # of the click that typer brings
 

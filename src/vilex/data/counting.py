@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import islice
 
-from vilex.data.example import Example, caption_key
+from vilex.data.example import CaptionedImage, caption_key
 from vilex.data.indexed import FolderSource, HuggingFaceSource, ParquetSource
 from vilex.data.reading import read_part
 from vilex.data.sources import Indexed, Source
@@ -77,7 +77,7 @@ def first_sizes(source: Source) -> list[tuple[str, tuple[int, int]]]:
     elif not source.stamp(0):
         return []
     seen = islice(read_part(source, part), SEEN)
-    return [(one.name, one.image.size) for one in seen if isinstance(one, Example)]
+    return [(one.name, one.image.size) for one in seen if isinstance(one, CaptionedImage)]
 
 
 def _look_into(source: TarStream) -> tuple[int, int] | None:

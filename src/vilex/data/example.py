@@ -18,7 +18,7 @@ CAPTION_KEYS = ("captions", "caption", "text")  # what captions are called where
 
 
 @dataclass(frozen=True)
-class Example:
+class CaptionedImage:
     """One image, all its captions (none for an image alone), and what it is called in its source."""
 
     image: Image.Image

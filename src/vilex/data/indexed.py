@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from vilex.data.config import SourceConfig
 from vilex.data.example import (
-    Example,
+    CaptionedImage,
     caption_key,
     captions_in,
     captions_in_json,
@@ -32,7 +32,7 @@ with needs("data"):
 METADATA = "metadata.jsonl"
 
 
-class FolderSource(Dataset[Example]):
+class FolderSource(Dataset[CaptionedImage]):
     """Every image below a folder and the folders it links to.
 
     Captions come from a `.txt` beside the image (one a line), a `.json` beside it, `a.txt` or `a.jpg.txt` for `a.jpg`,
@@ -64,9 +64,9 @@ class FolderSource(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> CaptionedImage:
         path = self.paths[index]
-        return Example(load_image(path, self.side), self._captions(path), self.name(index))
+        return CaptionedImage(load_image(path, self.side), self._captions(path), self.name(index))
 
     def name(self, index: int) -> str:
         """The image's path below the folder."""
@@ -97,7 +97,7 @@ class FolderSource(Dataset[Example]):
         return captions_in_json(content, self.column, str(beside))
 
 
-class ParquetSource(Dataset[Example]):
+class ParquetSource(Dataset[CaptionedImage]):
     """Tables held in memory, with encoded images (bytes, or Hugging Face's {bytes, path}) and captions."""
 
     def __init__(self, paths: list[Path], config: SourceConfig, side: int | None = None):
@@ -115,7 +115,7 @@ class ParquetSource(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> CaptionedImage:
         record = {name: self.table[name][index].as_py() for name in self.table.column_names}
         return row_to_example(record, self.config, self.name(index), (self._path(index).parent,), self.side)
 
@@ -132,7 +132,7 @@ class ParquetSource(Dataset[Example]):
         return self.paths[bisect_right(self.ends, index)]
 
 
-class HuggingFaceSource(Dataset[Example]):
+class HuggingFaceSource(Dataset[CaptionedImage]):
     """A dataset of the `datasets` library, memory-mapped: from the hub, or saved with `save_to_disk`.
 
     Args:
@@ -147,7 +147,7 @@ class HuggingFaceSource(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> CaptionedImage:
         return row_to_example(self.dataset[index], self.config, self.name(index), self.roots, self.side)
 
     def name(self, index: int) -> str:
@@ -161,10 +161,10 @@ class HuggingFaceSource(Dataset[Example]):
 
 def row_to_example(
     record: dict[str, Any], config: SourceConfig, name: str, roots: tuple[Path, ...] = (), side: int | None = None
-) -> Example:
+) -> CaptionedImage:
     """A table's row; see `decode_image` and `captions_in` for what raises."""
     image = decode_image(record.get(config.image_column), name, roots, side)
-    return Example(image, captions_in(record, config.caption_column, name), name)
+    return CaptionedImage(image, captions_in(record, config.caption_column, name), name)
 
 
 def common_columns(paths: list[Path], config: SourceConfig) -> list[str]:

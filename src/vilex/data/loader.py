@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vilex.data.buckets import Size, drawn_and_seen, rows_by_size, together
 from vilex.data.config import DataConfig
-from vilex.data.example import Example
+from vilex.data.example import CaptionedImage
 from vilex.data.order import Batches, Visit
 from vilex.data.sources import Indexed, Source
 from vilex.data.streamed import Lane, Place
@@ -159,7 +159,7 @@ class _Prepared(Dataset["_Sample"]):
         self.sources, self.config, self.seed, self.sizes, self.fit = sources, config, seed, sizes, fit
         self.preprocess = preprocess
         self.first_lane, self.lanes, self.start, self.places = first_lane, lanes, start, places
-        self.open: dict[int, tuple[Lane, Iterator[Example | InputError]]] = {}
+        self.open: dict[int, tuple[Lane, Iterator[CaptionedImage | InputError]]] = {}
 
     def __getitem__(self, visit: Visit) -> "_Sample":
         rng = np.random.default_rng((self.seed, 1, visit.number))
@@ -187,7 +187,7 @@ class _Prepared(Dataset["_Sample"]):
             sizes,
         )
 
-    def _draw(self, visit: Visit) -> Example | InputError:
+    def _draw(self, visit: Visit) -> CaptionedImage | InputError:
         source = self.sources[visit.source]
         if visit.index is None or not isinstance(source, Indexed):
             return next(self._lane(visit.source)[1])
@@ -196,7 +196,7 @@ class _Prepared(Dataset["_Sample"]):
         except InputError as error:
             return error
 
-    def _lane(self, source: int) -> tuple[Lane, Iterator[Example | InputError]]:
+    def _lane(self, source: int) -> tuple[Lane, Iterator[CaptionedImage | InputError]]:
         if source not in self.open:
             worker = get_worker_info()
             # The loader deals batches to workers in turn, from worker 0 even where a run goes on.

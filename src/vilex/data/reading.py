@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from vilex.data.example import Example
+from vilex.data.example import CaptionedImage
 from vilex.data.sources import Indexed, Source
 from vilex.data.streamed import guarded
 from vilex.errors import InputError
@@ -16,7 +16,7 @@ def parts_of(source: Source, rows: int) -> list[int | range]:
     return list(range(len(source.shards)))
 
 
-def read_part(source: Source, part: int | Sequence[int]) -> Iterator[Example | InputError]:
+def read_part(source: Source, part: int | Sequence[int]) -> Iterator[CaptionedImage | InputError]:
     """A part's examples in order, and an InputError in the place of each broken one."""
     if isinstance(part, int):
         assert not isinstance(source, Indexed), "a part of a stream is the number of a shard, of others rows"
@@ -31,11 +31,11 @@ def read_part(source: Source, part: int | Sequence[int]) -> Iterator[Example | I
             yield error
 
 
-def read_all(source: Source, refused: list[str]) -> Iterator[Example]:
+def read_all(source: Source, refused: list[str]) -> Iterator[CaptionedImage]:
     """All good examples in order; a line for each broken one is added to `refused`."""
     for part in parts_of(source, rows=1000):
         for example in read_part(source, part):
-            if isinstance(example, Example):
+            if isinstance(example, CaptionedImage):
                 yield example
             else:
                 refused.append(str(example))

@@ -19,12 +19,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from vilex.data.config import SourceConfig
-from vilex.data.example import Example, captions_in_json, captions_in_text, decode_image
+from vilex.data.example import CaptionedImage, captions_in_json, captions_in_text, decode_image
 from vilex.data.indexed import common_columns, file_stamp, read_parquet, row_to_example, undecoded
 from vilex.data.tar import TarSample, read_samples
 from vilex.errors import InputError
 
-Raw = Callable[[], Example]  # decodes one sample; raises InputError where it is broken
+Raw = Callable[[], CaptionedImage]  # decodes one sample; raises InputError where it is broken
 
 
 class Stream(Protocol):
@@ -56,13 +56,13 @@ class TarStream:
     def stamp(self, shard: int) -> str:
         return file_stamp(self.shards[shard])
 
-    def _decode(self, sample: TarSample, name: str) -> Example:
+    def _decode(self, sample: TarSample, name: str) -> CaptionedImage:
         captions: tuple[str, ...] = ()
         if self.config.caption_column and ".txt" in sample.captions:
             captions = captions_in_text(sample.captions[".txt"], name)
         elif self.config.caption_column and ".json" in sample.captions:
             captions = captions_in_json(sample.captions[".json"], self.config.caption_column, name)
-        return Example(decode_image(sample.image, name, side=self.side), captions, sample.key)
+        return CaptionedImage(decode_image(sample.image, name, side=self.side), captions, sample.key)
 
 
 class ParquetStream:
@@ -135,7 +135,7 @@ class Lane:
         self.place = place or Place()
         self.first_epoch, self.read = self.place.epoch, 0
 
-    def __iter__(self) -> Iterator[Example | InputError]:
+    def __iter__(self) -> Iterator[CaptionedImage | InputError]:
         """Examples without end, and an InputError in the place of each broken one.
 
         After each, `place` says where the next one is. A whole epoch without samples is an InputError too.
@@ -149,7 +149,7 @@ class Lane:
                 yield InputError(f"data.path: {self.stream.shards[0]} and others: no samples in any of these shards")
             self.place = Place(self.place.epoch + 1)
 
-    def _read(self, shard: int, position: int) -> Iterator[Example | InputError]:
+    def _read(self, shard: int, position: int) -> Iterator[CaptionedImage | InputError]:
         number, skip = divmod(self.place.taken, self.chunk)
         samples = guarded(self.stream, shard)
         next(islice(samples, number * self.chunk, number * self.chunk), None)  # read past what was taken
@@ -184,7 +184,7 @@ def _reason(error: Exception) -> str:
     return str(error.args[0] if error.args else type(error).__name__).split(" @ <")[0]
 
 
-def _decoded(sample: Raw | InputError) -> Example | InputError:
+def _decoded(sample: Raw | InputError) -> CaptionedImage | InputError:
     if isinstance(sample, InputError):
         return sample
     try:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from vilex.data.example import Example
+from vilex.data.example import CaptionedImage
 from vilex.data.indexed import refuse_among
 from vilex.data.reading import read_all
 from vilex.data.sources import Indexed, Source, open_source
@@ -180,7 +180,7 @@ def draw_all(
 def _draw_batch(
     lexicon: VisualLexicon,
     settings: Reconstruction,
-    part: list[Example],
+    part: list[CaptionedImage],
     own: list[str],
     named: Keys,
     places: dict[str, Row],

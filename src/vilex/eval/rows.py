@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vilex.data.config import SourceConfig
-from vilex.data.example import Example
+from vilex.data.example import CaptionedImage
 from vilex.errors import InputError
 from vilex.eval.picture_store import encoder_hash, text_key
 from vilex.guidance import Guidance
@@ -58,7 +58,7 @@ class Reconstruction:
 class ExampleBatch:
     """Examples, their tokens [B, n, d] and the seeds of their noise."""
 
-    examples: list[Example]
+    examples: list[CaptionedImage]
     tokens: Tensor
     seeds: list[int]
 
@@ -78,13 +78,13 @@ class Row:
 
     draw: Drawer
     made_by: str = ""
-    words: Callable[[Example], str] | None = None
+    words: Callable[[CaptionedImage], str] | None = None
 
     def place(self, title: str) -> str:
         """The row's folder of pictures."""
         return f"{title} {self.made_by[:8]}".strip()
 
-    def key(self, example: Example, picture: str) -> str:
+    def key(self, example: CaptionedImage, picture: str) -> str:
         """What its picture of an example is known by; picture: the key of the example's own."""
         return f"{picture}-{text_key(self.words(example))}" if self.words else picture
 
@@ -139,7 +139,7 @@ def _sampling(settings: Reconstruction) -> dict[str, Any]:
     }
 
 
-def _caption(example: Example, which: int) -> str:
+def _caption(example: CaptionedImage, which: int) -> str:
     if which >= len(example.captions):
         raise InputError(
             f"{example.name}: {len(example.captions)} captions, at least {which + 1} expected; "

@@ -18,7 +18,7 @@ from vilex.t2i.flux_2_klein import Flux2Klein
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.ip_adapter import IPAdapterT2I
 from vilex.t2i.krea_2 import Krea2
-from vilex.t2i.lora import add_loras
+from vilex.t2i.lora import add_loras, check_loras
 from vilex.t2i.lumina_2 import Lumina2
 from vilex.t2i.pixart_sigma import PixArtSigma
 from vilex.t2i.pixel_diffusion import PixelDiffusion
@@ -59,24 +59,23 @@ def load_t2i(
     dtype: torch.dtype = torch.float32,
     quantize: str | None = None,
     checkpoint: str | Path | None = None,
-    loras: Sequence[tuple[str | Path, float]] = (),
+    loras: Sequence[str | Path | tuple[str | Path, float]] = (),
 ) -> DiffusersT2I:
     """Load a frozen text-to-image model from a folder or hub id.
 
     Args:
         quantize: `int8` or `nf4`, for matrices of so many bits; see `vilex.t2i.quantization`.
         checkpoint: weights in one file, over the configurations of `name`; see `vilex.t2i.single_file`.
-        loras: files with the weight of each; see `vilex.t2i.lora`.
+        loras: files, or (file, weight); see `vilex.t2i.lora`.
     Raises:
         InputError: nothing is there, it is damaged, or of a family not supported.
     """
-    file = None if checkpoint is None else Path(checkpoint)
-    if file:
-        check_single_file(file)
+    file = None if checkpoint is None else check_single_file(checkpoint)
+    pairs = check_loras(loras)
     folder = resolve_base(name, weights=not (file and holds_pipeline(file)))
     with quiet_loading():
         t2i = family_of(folder).from_pretrained(folder, dtype, quantize, file)
-    add_loras(t2i, loras)
+    add_loras(t2i, pairs)
     return t2i
 
 

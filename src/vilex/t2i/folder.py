@@ -20,7 +20,7 @@ from vilex.t2i.base import FrozenT2I
 from vilex.t2i.codec import LatentCodec, ScaledLatents
 from vilex.t2i.offload import device_of, offload
 from vilex.t2i.parts import SCHEDULER, Kinds, check_parts, load_parts, shape_parts
-from vilex.t2i.quantization import check_quantization
+from vilex.t2i.quantization import check_quantization, numbers_in
 from vilex.t2i.schedule import is_flow, set_steps, shift_level
 from vilex.t2i.single_file import load_single_file
 from vilex.t2i.text import TextEncoder
@@ -166,7 +166,7 @@ class DiffusersT2I(FrozenT2I):
         sizes: dict[str, int] = {}
         for name in self.names:
             kind = kinds.get(name, "text encoder")
-            sizes[kind] = sizes.get(kind, 0) + sum(p.numel() for p in getattr(self, name).parameters())
+            sizes[kind] = sizes.get(kind, 0) + sum(map(numbers_in, getattr(self, name).parameters()))
         return sizes
 
     @property

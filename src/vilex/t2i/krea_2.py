@@ -33,7 +33,7 @@ class Krea2(DiffusersT2I):
     pipelines = ("Krea2Pipeline",)
     parts = {  # noqa: RUF012 (never changed)
         "tokenizer": ("Qwen2Tokenizer", "Qwen2TokenizerFast"),
-        "text_encoder": ("Qwen3VLModel",),
+        "text_encoder": ("Qwen3VLModel", "Qwen3VLForConditionalGeneration"),
         "transformer": ("Krea2Transformer2DModel",),
         "vae": ("AutoencoderKLQwenImage",),
     }

@@ -6,21 +6,26 @@ and stays beside them.
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import diffusers
+from safetensors.torch import load_file
+from torch import Tensor
 
-from vilex.checks import WEIGHTS, number
+from vilex.checks import WEIGHTS, number, shown
 from vilex.errors import InputError, printable
 from vilex.extras import needs
 from vilex.hub.loading import quiet_loading
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.pipeline import as_pipeline
 
-UNUSED = "unexpected keys"  # of diffusers' warning
+UNUSED = ("unexpected keys", "UNEXPECTED")  # what diffusers and transformers say of weights without a place
+DORA = "DoRA"  # what diffusers says where it leaves out a DoRA's scales
+KOHYA = {"lora_te": "text_encoder", "lora_te1": "text_encoder", "lora_te2": "text_encoder_2"}
 
 
 def split_lora(given: str) -> tuple[str, float]:
@@ -38,15 +43,38 @@ def split_lora(given: str) -> tuple[str, float]:
         raise InputError(f"lora {given}: expected FILE:WEIGHT, as style.safetensors:0.8") from None
 
 
-def add_loras(t2i: DiffusersT2I, loras: Sequence[tuple[str | Path, float]]) -> None:
+def check_loras(given: Any) -> list[tuple[Path, float]]:
+    """LoRAs as they are given from Python, files or (file, weight), as pairs.
+
+    Raises:
+        InputError: they are something else, a file is not there or pickled, a weight is no number.
+    """
+    if isinstance(given, str | PathLike) or not isinstance(given, Iterable):
+        raise InputError(f"loras: expected a list of files or of (file, weight), got {shown(given)}")
+    pairs = []
+    for one in given:
+        path, weight = one if isinstance(one, tuple | list) and len(one) == 2 else (one, 1.0)
+        if not isinstance(path, str | PathLike):
+            raise InputError(f"loras: expected a file or (file, weight), got {shown(one)}")
+        pairs.append((Path(path), number(weight, f"lora {path}", *WEIGHTS)))
+    for path, _ in pairs:
+        if not path.is_file():
+            raise InputError(f"lora {path}: no such file; give a .safetensors file")
+        if path.suffix != ".safetensors":
+            raise InputError(f"lora {path}: pickled weights are never read; convert the file to safetensors")
+    return pairs
+
+
+def add_loras(t2i: DiffusersT2I, loras: Sequence[str | Path | tuple[str | Path, float]]) -> None:
     """Add LoRAs to a frozen model, each with its weight.
 
     Args:
         loras: `.safetensors` files and weights; 1 is a LoRA as it was trained.
     Raises:
-        InputError: a file is not there, is no LoRA, or is another model's; the family takes none.
+        InputError: see `check_loras`; a file is no LoRA, or another model's; the family takes none.
     """
-    if not loras:
+    pairs = check_loras(loras)
+    if not pairs:
         return
     kind: Any = getattr(diffusers, t2i.index["_class_name"], None)
     parts = t2i.components()
@@ -56,11 +84,10 @@ def add_loras(t2i: DiffusersT2I, loras: Sequence[tuple[str | Path, float]]) -> N
     pipeline = as_pipeline(parts, kind, left_out)
     with needs("lora"):
         import peft  # noqa: F401
-    names = [f"vilex{i}" for i in range(len(loras))]
-    for name, (path, _) in zip(names, loras, strict=True):
-        _load(pipeline, Path(path), name)
-    weights = [number(weight, f"lora {path}", *WEIGHTS) for path, weight in loras]
-    pipeline.set_adapters(names, weights)
+    names = [f"vilex{i}" for i in range(len(pairs))]
+    for name, (path, _) in zip(names, pairs, strict=True):
+        _load(pipeline, path, name)
+    pipeline.set_adapters(names, [weight for _, weight in pairs])
     if not any(getattr(module, "is_quantized", False) for module in t2i.modules):
         pipeline.fuse_lora(components=pipeline._lora_loadable_modules)
         pipeline.unload_lora_weights()
@@ -69,39 +96,66 @@ def add_loras(t2i: DiffusersT2I, loras: Sequence[tuple[str | Path, float]]) -> N
 
 
 def _load(pipeline: Any, path: Path, name: str) -> None:
-    if not path.is_file():
-        raise InputError(f"lora {path}: no such file; give a .safetensors file")
-    if path.suffix != ".safetensors":
-        raise InputError(f"lora {path}: pickled weights are never read; convert the file to safetensors")
     with _complaints() as complaints:
         try:
-            pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name=name, local_files_only=True)
+            tensors = load_file(path)
+            if foreign := _without_place(tensors, pipeline._lora_loadable_modules):
+                raise InputError(f"lora {path}: holds weights for {foreign[0]}, which this base model has no place for")
+            given = _scaled(tensors) if any(key.startswith("lora_te") for key in tensors) else path.parent
+            pipeline.load_lora_weights(given, weight_name=path.name, adapter_name=name, local_files_only=True)
+        except InputError:
+            raise
         except Exception as error:  # of whatever kind: it is what the file holds
             reason = printable(error)[:200] or type(error).__name__
             raise InputError(f"lora {path}: cannot be read for this base model ({reason})") from None
+    if any(DORA in line for line in complaints):
+        raise InputError(f"lora {path}: is a DoRA, whose scales diffusers leaves out; merge it into a checkpoint")
     found = {adapter for adapters in pipeline.get_list_adapters().values() for adapter in adapters}
     if name not in found:
         raise InputError(f"lora {path}: holds nothing for this base model; it is another model's, or no LoRA")
-    if unused := [line for line in complaints if UNUSED in line]:
-        raise InputError(f"lora {path}: does not fit this base model ({unused[0][:200]})")
+    if unused := [line for line in complaints if any(said in line for said in UNUSED)]:
+        raise InputError(f"lora {path}: does not fit this base model ({' '.join(unused[0].split())[:200]})")
+
+
+def _without_place(keys: Iterable[str], parts: Collection[str]) -> list[str]:
+    """Text encoders that a file has weights for and the pipeline adds none to: diffusers passes over them."""
+    heads = {key.split(".")[0] for key in keys}
+    named = {KOHYA.get("_".join(head.split("_")[:2]), head) for head in heads}
+    return sorted(name for name in named if name.startswith("text_encoder") and name not in parts)
+
+
+def _scaled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """kohya's weights with text encoders' scales in them: of scales that differ by layer diffusers reads one."""
+    for name in [key.removesuffix(".alpha") for key in tensors if key.startswith("lora_te") and key.endswith(".alpha")]:
+        down, up = (f"{name}.lora_{way}.weight" for way in ("down", "up"))
+        if down in tensors and up in tensors:
+            tensors[up] = tensors[up] * (tensors.pop(f"{name}.alpha").item() / len(tensors[down]))
+    return tensors
 
 
 @contextmanager
 def _complaints() -> Iterator[list[str]]:
-    """What diffusers says while it loads: of keys without a place it only warns."""
+    """What diffusers and transformers say while they load: of keys without a place they only warn."""
     lines: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(printable(record.getMessage()))
 
-    listener, logger = Listener(logging.WARNING), logging.getLogger("diffusers")
+    with quiet_loading(), warnings.catch_warnings(), ExitStack() as after:
+        warnings.simplefilter("ignore")  # of peft, that an adapter is not the first
+        for name in ("diffusers", "transformers"):
+            after.enter_context(_heard_by(Listener(logging.WARNING), logging.getLogger(name)))
+        yield lines
+
+
+@contextmanager
+def _heard_by(listener: logging.Handler, logger: logging.Logger) -> Iterator[None]:
+    """A library's warnings go to `listener` alone."""
     before = logger.level, logger.propagate, logger.handlers
     logger.handlers, logger.propagate = [listener], False
+    logger.setLevel(logging.WARNING)
     try:
-        with quiet_loading(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of peft, that an adapter is not the first
-            logger.setLevel(logging.WARNING)
-            yield lines
+        yield
     finally:
         logger.level, logger.propagate, logger.handlers = before

@@ -40,7 +40,8 @@ def check_parts(folder: Path, parts: Kinds, pipeline: str) -> dict[str, type]:
         if kind not in classes:
             wanted = " or ".join(one for one in classes if one)
             raise InputError(f"{folder}: {name} {kind} is not supported; expected {wanted}")
-        found[name] = getattr(transformers if library == "transformers" else diffusers, kind)
+        home = diffusers if library != "transformers" and hasattr(diffusers, kind) else transformers
+        found[name] = getattr(home, kind)
     for name in with_weights(found):
         path = folder / name / "config.json"
         refuse_kernels(path, read_json(path))

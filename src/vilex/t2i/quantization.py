@@ -6,6 +6,7 @@
 Lookups stay as they are, so that a token is what a word is, and so does the auto-encoder.
 """
 
+import math
 from typing import Any
 
 import diffusers
@@ -48,6 +49,12 @@ def quantization_of(kind: type, way: str, dtype: torch.dtype) -> Any:
     return library.BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=False
     )
+
+
+def numbers_in(weight: torch.Tensor) -> int:
+    """How many numbers a parameter stands for, however few bits it keeps of each."""
+    whole = getattr(weight, "quant_shape", None) or getattr(getattr(weight, "quant_state", None), "shape", None)
+    return math.prod(whole or weight.shape)
 
 
 def stored_bytes(module: nn.Module, way: str | None) -> int:

@@ -7,6 +7,7 @@ Names of weights are translated by diffusers' own `from_single_file`.
 """
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import safetensors
 import torch
 from torch import nn
 
+from vilex.checks import instance
 from vilex.errors import InputError, printable
 from vilex.extras import needs
+from vilex.hub.folder import read_json
 from vilex.hub.loading import quiet_loading
-from vilex.t2i.parts import AUTO_ENCODER, load_parts, with_weights
+from vilex.t2i.parts import AUTO_ENCODER, SCHEDULER, load_parts, with_weights
 from vilex.t2i.quantization import quantization_of
 
 GGUF, SAFETENSORS = ".gguf", ".safetensors"
@@ -27,13 +30,19 @@ OF_AUTO_ENCODER = ("first_stage_model.", "vae.")
 OF_TEXT_ENCODERS = ("cond_stage_model.", "conditioner.", "text_encoders.")
 
 
-def check_single_file(file: Path) -> None:
-    """Raise InputError if it is no file of one of these formats."""
+def check_single_file(given: Any) -> Path:
+    """A file of one of these formats.
+
+    Raises:
+        InputError: it is none.
+    """
+    file = Path(instance(given, str | PathLike, "checkpoint", "a file"))
     if file.suffix not in (GGUF, SAFETENSORS):
         what = "pickled weights are never read; convert it" if file.suffix in (".ckpt", ".pt", ".bin") else "give one"
         raise InputError(f"checkpoint {file}: expected a file of .safetensors or .gguf; {what}")
     if not file.is_file():
         raise InputError(f"checkpoint {file}: no such file")
+    return file
 
 
 def holds_pipeline(file: Path) -> bool:
@@ -80,7 +89,9 @@ def load_single_file(
         absent += [name for name in with_weights(classes) if name.startswith("text_encoder")]
     words = [name for name, one in classes.items() if not issubclass(one, nn.Module)]
     given = load_parts(folder, {name: classes[name] for name in (*absent, *words)}, dtype)
-    loaded = _read(file, kind, folder, dtype, **given).components
+    index = read_json(folder / "model_index.json")
+    others = [name for name, one in index.items() if isinstance(one, list) and name not in (*classes, SCHEDULER)]
+    loaded = _read(file, kind, folder, dtype, **given, **dict.fromkeys(others)).components
     return {name: _complete(loaded[name], file, name) for name in classes}
 
 

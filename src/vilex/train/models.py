@@ -89,8 +89,17 @@ def encoder_shape(config: TrainConfig, t2i: DiffusersT2I) -> ViLexEncoder:
 
 
 def method_settings(config: TrainConfig, t2i: DiffusersT2I) -> dict[str, Any]:
-    """What a `ViLexConfig` says of tokens, of how they speak to the frozen model, and of pictures not square."""
-    method = config.model.method
+    """What a `ViLexConfig` says of tokens, of how they speak to the frozen model, and of pictures not square.
+
+    Raises:
+        InputError: so many tokens do not fit into a prompt.
+    """
+    method, room = config.model.method, t2i.frame.room
+    if method != "ip-adapter" and config.model.num_tokens > room:
+        raise InputError(
+            f"model.num_tokens: {config.model.num_tokens}, but a prompt of {t2i.pipelines[0]} has room for {room}; "
+            "ask for no more"
+        )
     own: dict[str, Any] = {"method": method, "num_tokens": config.model.num_tokens}
     if config.data.fit:
         own["fit"] = config.data.fit

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilex.data.example import Example
+from vilex.data.example import CaptionedImage
 from vilex.data.sources import Indexed, Source, open_source
 from vilex.data.streamed import Lane
 from vilex.encoder import ViLexEncoder
@@ -91,21 +91,21 @@ def _source(config: TrainConfig) -> Source:
         return open_source(replace(source, path=config.data.validation))
 
 
-def _first_good(source: Source, count: int) -> list[Example]:
+def _first_good(source: Source, count: int) -> list[CaptionedImage]:
     """A few examples: evenly over a source with random access, the first ones of a stream."""
-    found: Iterable[Example | InputError]
+    found: Iterable[CaptionedImage | InputError]
     if isinstance(source, Indexed):
         indices = sorted({i * len(source) // count for i in range(count)})
         found = (_try(source, index) for index in indices)
     else:
         found = islice(iter(Lane(source, 0, 1, seed=0, chunk=count)), 10 * count)
-    good = [example for example in found if isinstance(example, Example)][:count]
+    good = [example for example in found if isinstance(example, CaptionedImage)][:count]
     if not good:
         raise InputError("data: none of the first images can be read; see data.path and data.validation")
     return good
 
 
-def _try(source: Indexed, index: int) -> Example | InputError:
+def _try(source: Indexed, index: int) -> CaptionedImage | InputError:
     try:
         return source[index]
     except InputError as error:
