@@ -35,6 +35,27 @@ def make_lora(base, out, seed=0, text=False):
     return out / "pytorch_lora_weights.safetensors"
 
 
+def make_kohya(t2i, path, text=("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")):
+    """A LoRA as kohya's scripts write it, of ranks and scales that differ by layer; what it adds, by the layers' names.
+
+    Args:
+        text: ends of the text encoder's layers that have one.
+    """
+    layers = {f"lora_unet_{name}": one for name, one in t2i.unet.named_modules() if name.endswith(("to_v", "net.2"))}
+    named = {name.removeprefix("text_model."): one for name, one in t2i.text_encoder.named_modules()}
+    layers |= {f"lora_te_text_model_{name}": one for name, one in named.items() if name.endswith(text)}
+    state, added, generator = {}, {}, torch.Generator().manual_seed(0)
+    for i, (name, layer) in enumerate(layers.items()):
+        rank, alpha, name = 1 + i % 3, torch.tensor(0.5 + i % 4), name.replace(".", "_")
+        down, up = (
+            torch.randn(s, generator=generator) / 10 for s in ((rank, layer.in_features), (len(layer.weight), rank))
+        )
+        state |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": alpha}
+        added[layer] = alpha / rank * up @ down
+    save_file(state, path)
+    return added
+
+
 def predicted(t2i):
     x_t = torch.randn(1, *t2i.latent_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -58,6 +79,60 @@ def test_merged_weights_predict_what_diffusers_predicts(tmp_path, family):
     pipeline.set_adapters(["a", "b"], [0.7, -0.3])
     assert torch.allclose(predicted(merged), predicted(theirs), atol=1e-5)
     assert not torch.allclose(predicted(merged), predicted(load_t2i(base)), atol=1e-3)
+
+
+@pytest.mark.parametrize("weight", [0.7, -1.5])
+def test_kohyas_format_is_read_with_each_layers_own_scale(sd_folder, tmp_path, weight):
+    merged, expected, plain = (load_t2i(sd_folder[1]) for _ in range(3))
+    for layer, change in make_kohya(expected, tmp_path / "kohya.safetensors").items():
+        layer.weight.add_(weight * change)
+    add_loras(merged, [(tmp_path / "kohya.safetensors", weight)])
+    assert torch.allclose(predicted(merged), predicted(expected), atol=1e-5)
+    assert not torch.allclose(predicted(merged), predicted(plain), atol=1e-3)
+
+
+def test_one_file_twice_is_its_weights_sum(sd_folder, tmp_path):
+    file = make_lora(sd_folder[1], tmp_path / "lora", text=True)
+    once, twice = load_t2i(sd_folder[1]), load_t2i(sd_folder[1])
+    add_loras(once, [file])
+    add_loras(twice, [(file, 0.25), (str(file), 0.75)])
+    assert torch.allclose(predicted(once), predicted(twice), atol=1e-5)
+
+
+def test_weights_that_would_be_passed_over_are_refused(sd_folder, tmp_path):
+    """Of all these diffusers and transformers say in their logs alone that they take them in part."""
+    state = load_file(make_lora(sd_folder[1], tmp_path / "lora", text=True))
+    deep = {key.replace("layers.1", "layers.7"): value for key, value in state.items()}
+    second = {key.replace("text_encoder.", "text_encoder_2."): value for key, value in state.items()}
+    for name, tensors in (("deep", deep), ("second", second)):
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+    make_kohya(load_t2i(sd_folder[1]), tmp_path / "partial.safetensors", text=("q_proj", "fc1"))
+    make_kohya(load_t2i(sd_folder[1]), tmp_path / "dora.safetensors")
+    kohya = load_file(tmp_path / "dora.safetensors")
+    scales = {key.replace("alpha", "dora_scale"): torch.ones(1, 32) for key in kohya if key.endswith("alpha")}
+    save_file(kohya | scales, tmp_path / "dora.safetensors")
+    for name, message in (
+        ("deep", r"no place for all of it \(encoder\.layers\.7\.self_attn"),
+        ("second", "holds weights for text_encoder_2, which this base model has no place for"),
+        ("partial", "no place for all of it"),
+        ("dora", "is a DoRA, whose scales diffusers leaves out"),
+    ):
+        with pytest.raises(InputError, match=message):
+            add_loras(load_t2i(sd_folder[1]), [tmp_path / f"{name}.safetensors"])
+
+
+def test_what_is_given_as_loras_is_checked_before_anything_loads(tmp_path):
+    (tmp_path / "x.safetensors").touch()
+    for given, message in (
+        (5, "loras: expected a list of files or of"),
+        ("x.safetensors", "loras: expected a list of files or of"),
+        ([None], r"loras: expected a file or \(file, weight\), got None"),
+        ([(tmp_path / "x.safetensors",)], "loras: expected a file or"),
+        ([(tmp_path / "x.safetensors", True)], "expected a number from -1000 to 1000"),
+        ([tmp_path], "no such file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_t2i(tmp_path / "no-base", loras=given)
 
 
 def test_beside_eight_bits_they_stay_unmerged(sd_folder, tmp_path):

@@ -1,5 +1,6 @@
 """Checkpoints in one file are the same models as their folders; what cannot be read is one line."""
 
+import json
 import shutil
 
 import pytest
@@ -45,6 +46,15 @@ def test_a_whole_pipeline_needs_configurations_alone(sd_folder, configurations, 
     assert {getattr(half, name).dtype for name in half.names} == {torch.bfloat16}
 
 
+def test_parts_that_only_the_index_names_are_left_out(sd_folder, configurations, tmp_path):
+    file = single_files.stable_diffusion_1(sd_folder[1], tmp_path / "sd.safetensors")
+    index = json.loads((configurations / "model_index.json").read_text())
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    (configurations / "model_index.json").write_text(json.dumps(index))
+    assert same(load_t2i(configurations, checkpoint=file), load_t2i(sd_folder[1]))
+
+
 def test_two_text_encoders_of_which_one_is_open_clips(tmp_path):
     base = FAMILIES["sdxl"].make(tmp_path / "xl")
     file = single_files.stable_diffusion_xl(base, tmp_path / "xl.safetensors")
@@ -73,6 +83,7 @@ def test_gguf_predicts_nearly_the_same_and_gradients_flow(tmp_path):
     base = FAMILIES["flux"].make(tmp_path / "flux")
     file = single_files.as_gguf(base / "transformer", tmp_path / "flux.gguf")
     exact, near = load_t2i(base), load_t2i(base, checkpoint=file)
+    assert near.sizes == exact.sizes  # numbers, not bytes
     assert 0 < (predicted(near) - predicted(exact)).norm() < 0.05 * predicted(exact).norm()
     token = torch.randn(1, near.width, requires_grad=True)
     x_t = torch.randn(1, *near.latent_shape)
@@ -102,6 +113,8 @@ def test_what_cannot_be_read_is_one_line(sd_folder, configurations, tmp_path):
         with pytest.raises(InputError, match=message) as caught:
             load_t2i(sd_folder[1], checkpoint=tmp_path / name)
         assert str(caught.value).startswith(f"checkpoint {tmp_path / name}")
+    with pytest.raises(InputError, match="checkpoint: expected a file, got 7"):
+        load_t2i(sd_folder[1], checkpoint=7)
     with pytest.raises(InputError, match=r"quantize: .* holds a whole pipeline"):
         load_t2i(configurations, quantize="int8", checkpoint=whole)
     with pytest.raises(InputError, match="cannot be read as ZImagePipeline"):

@@ -5,6 +5,7 @@ and stays beside them.
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -101,7 +102,8 @@ def _load(pipeline: Any, path: Path, name: str) -> None:
             tensors = load_file(path)
             if foreign := _without_place(tensors, pipeline._lora_loadable_modules):
                 raise InputError(f"lora {path}: holds weights for {foreign[0]}, which this base model has no place for")
-            given = _scaled(tensors) if any(key.startswith("lora_te") for key in tensors) else path.parent
+            flat = tuple(KOHYA) + ("lora_unet",) * ("unet" in pipeline.components)
+            given = _scaled(tensors) if any(key.startswith(flat) for key in tensors) else path.parent
             pipeline.load_lora_weights(given, weight_name=path.name, adapter_name=name, local_files_only=True)
         except InputError:
             raise
@@ -114,7 +116,10 @@ def _load(pipeline: Any, path: Path, name: str) -> None:
     if name not in found:
         raise InputError(f"lora {path}: holds nothing for this base model; it is another model's, or no LoRA")
     if unused := [line for line in complaints if any(said in line for said in UNUSED)]:
-        raise InputError(f"lora {path}: does not fit this base model ({' '.join(unused[0].split())[:200]})")
+        reason = " ".join(re.findall(r"(\S+) *\| UNEXPECTED", unused[0])) or unused[0]
+        raise InputError(
+            f"lora {path}: does not fit this base model, which has no place for all of it ({reason[:200]})"
+        )
 
 
 def _without_place(keys: Iterable[str], parts: Collection[str]) -> list[str]:
@@ -125,8 +130,12 @@ def _without_place(keys: Iterable[str], parts: Collection[str]) -> list[str]:
 
 
 def _scaled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """kohya's weights with text encoders' scales in them: of scales that differ by layer diffusers reads one."""
-    for name in [key.removesuffix(".alpha") for key in tensors if key.startswith("lora_te") and key.endswith(".alpha")]:
+    """kohya's weights with their scales in them: where those differ by layer, diffusers takes one for all.
+
+    Args:
+        tensors: by names as `lora_te_text_model_encoder_layers_0_mlp_fc1.alpha`.
+    """
+    for name in [key.removesuffix(".alpha") for key in tensors if key.endswith(".alpha")]:
         down, up = (f"{name}.lora_{way}.weight" for way in ("down", "up"))
         if down in tensors and up in tensors:
             tensors[up] = tensors[up] * (tensors.pop(f"{name}.alpha").item() / len(tensors[down]))
