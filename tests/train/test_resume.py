@@ -19,7 +19,7 @@ from vilex.train.checkpoint import list_checkpoints, load_checkpoint, newest_who
 from vilex.train.config import TrainConfig
 from vilex.train.engine import Engine
 from vilex.train.loop import train
-from vilex.train.resume import check_settings
+from vilex.train.resume import RULES
 from vilex.train.run_folder import run_folder
 from vilex.train.toml import to_dict
 from vilex.train.training import Training
@@ -80,7 +80,7 @@ def test_sources_of_an_older_run_count_with_their_defaults():
     before = json.loads(json.dumps(to_dict(config)))
     for source in before["data"]["sources"]:
         del source["stream"]
-    assert check_settings(before, config, (), "run") == []
+    assert RULES.check(before, config, (), "run") == []
 
 
 def test_steps_can_be_extended_and_the_rate_follows(configure, capsys):

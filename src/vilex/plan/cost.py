@@ -3,15 +3,14 @@
 On the meta device the very step that training takes runs without data; see `vilex.plan.memory`.
 """
 
-import time
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vilex.data import Batch
 from vilex.encoder import ViLexEncoder
 from vilex.lexicon import TOGETHER
 from vilex.plan.memory import bytes_of, measure, sampling_memory
+from vilex.plan.timing import time_step
 from vilex.t2i import attach_adapter
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.parts import frozen_bytes
@@ -88,7 +87,7 @@ def _forward_backward(config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEnco
     loss.backward()
 
 
-def time_step(
+def time_training_step(
     config: TrainConfig,
     t2i: DiffusersT2I,
     encoder: ViLexEncoder,
@@ -97,38 +96,12 @@ def time_step(
     steps: int,
     device: str,
 ) -> float:
-    """Seconds of one step: its micro-batches and the optimiser's own, each the best of `steps`.
-
-    The shapes `t2i` and `encoder` get memory on `device` and random values.
-    """
-    modules: tuple[nn.Module, ...] = (*t2i.modules, encoder)
-    for module in modules:
-        _fill(module, device)
-    optimizer = make_optimizer(encoder, config.optim)
-    parts, updates = [], []
-    for _ in range(steps + 1):
-        start = _now(device)
-        _forward_backward(config, t2i, encoder, micro, device)
-        middle = _now(device)
-        optimizer.step()
-        parts.append(middle - start)
-        updates.append(_now(device) - middle)
-        optimizer.zero_grad(set_to_none=True)
-    return min(parts[1:]) * accumulate + min(updates[1:])
-
-
-def _fill(module: nn.Module, device: str) -> None:
-    """Give a meta module memory and small random values."""
-    module.to_empty(device=device)
-    with torch.no_grad():
-        for tensor in (*module.parameters(), *module.buffers()):
-            if tensor.is_floating_point():
-                tensor.normal_(std=0.02)
-            else:
-                tensor.copy_(torch.arange(tensor.numel(), device=device).view(tensor.shape))  # position ids
-
-
-def _now(device: str) -> float:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+    """Seconds of one step; see `vilex.plan.timing.time_step`."""
+    return time_step(
+        (*t2i.modules, encoder),
+        lambda: make_optimizer(encoder, config.optim),
+        lambda: _forward_backward(config, t2i, encoder, micro, device),
+        accumulate,
+        steps,
+        device,
+    )

@@ -8,7 +8,7 @@ from torch import nn
 from vilex.data.buckets import Size
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.plan.cost import count_flops, count_step, time_step
+from vilex.plan.cost import count_flops, count_step, time_training_step
 from vilex.t2i import shape_of
 from vilex.t2i.attention import suit_attention
 from vilex.t2i.folder import DiffusersT2I
@@ -98,10 +98,10 @@ def make_plan(config: TrainConfig, processes: int = 1, measure: int = 0, device:
         encoder.tower_waits = True
         first = Stage(alone, count_flops(config, t2i, encoder, micro) * whole, None)
         if measure:
-            first = replace(first, seconds=time_step(config, t2i, encoder, micro, accumulate, measure, device))
+            first = replace(first, seconds=time_training_step(config, t2i, encoder, micro, accumulate, measure, device))
         encoder.tower_waits = False
     if measure:
-        seconds = time_step(config, t2i, encoder, micro, accumulate, measure, device)
+        seconds = time_training_step(config, t2i, encoder, micro, accumulate, measure, device)
     chances = (torch.arange(10_000) + 0.5) / 10_000
     kept = tail_drop(chances, config.model.num_tokens, config.objective.tail_drop).float().mean().item()
     return Plan(

@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from vilex.data.config import SourceConfig
 from vilex.errors import InputError
 from vilex.train.config import TrainConfig
-from vilex.train.toml import to_dict
+from vilex.train.setting_rules import SettingRules
 
 # What may change without a word: it is about this machine, or about what is written when.
 FREE = {"run.out", "run.device", "run.threads", "run.log_every", "run.wandb", "run.sample_every", "run.sample_images"}
@@ -29,33 +29,14 @@ CHANGES = {  # what it means for a run to go on with another value
 }
 
 
-def check_settings(before: dict[str, Any], config: TrainConfig, accept: Collection[str], where: str) -> list[str]:
-    """Compare the settings a run was saved with to those it goes on with.
-
-    Args:
-        before: as `to_dict` gave them; what it lacks did not exist then, and counts as its default.
-        accept: names of settings that may differ, as `data.path`.
-        where: the run, for errors.
-    Returns:
-        A line for each accepted change: from what to what, and what that means.
-    Raises:
-        InputError: another setting differs, or one is accepted that does not exist or never can change.
-    """
-    now, defaults = (json.loads(json.dumps(to_dict(one))) for one in (config, TrainConfig()))
-    _check_accepted(accept, now)
-    lines = []
-    for section, values in now.items():
-        for key, value in values.items():
-            name, was = f"{section}.{key}", before.get(section, {}).get(key, defaults[section][key])
-            if name == "data.sources":
-                was = [{**_SOURCE, **source} for source in was]
-            if name in FREE or was == value:
-                continue
-            longer = name == "run.steps" and value > was
-            if not longer and (name in FIXED or name not in accept):
-                raise InputError(f"{where}: holds a run with {name} = {was!r}, not {value!r}; {_remedy(name)}")
-            lines.append(f"{name} {was!r} -> {value!r}: {CHANGES.get(name, 'from here on')}")
-    return lines
+RULES = SettingRules(
+    FREE,
+    FIXED,
+    CHANGES,
+    rows={"data.sources": json.loads(json.dumps(dataclasses.asdict(SourceConfig())))},
+    growing="run.steps",
+    accepted={READERS},
+)
 
 
 def other_counts(before: Sequence[int | None], now: Sequence[int | None], config: TrainConfig) -> list[str]:
@@ -90,20 +71,3 @@ def check_state(state: dict[str, Any], config: TrainConfig, base_sha256: dict[st
             f"{config.run.out}: is at step {state['step']} already, past run.steps = {config.run.steps}; "
             "give more steps, or another run.out"
         )
-
-
-def _check_accepted(accept: Collection[str], now: dict[str, Any]) -> None:
-    known = [f"{section}.{key}" for section, values in now.items() for key in values]
-    possible = sorted({*known, READERS} - (FREE - {READERS}) - FIXED)
-    for name in accept:
-        if name not in possible:
-            raise InputError(f"--accept {name}: expected one of {', '.join(possible)}")
-
-
-def _remedy(name: str) -> str:
-    if name in FIXED:
-        return "give another run.out, or the same settings to resume"
-    return f"give another run.out, the same settings to resume, or --accept {name} to go on with the new value"
-
-
-_SOURCE = json.loads(json.dumps(dataclasses.asdict(SourceConfig())))

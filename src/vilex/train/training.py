@@ -32,7 +32,7 @@ from vilex.train.loss_bands import of_images
 from vilex.train.models import checkpoint_activations, new_encoder
 from vilex.train.objective import DenoisingObjective
 from vilex.train.optim import choose_trained, make_optimizer, make_schedule
-from vilex.train.resume import CHANGES, READERS, check_settings, check_state, other_counts
+from vilex.train.resume import CHANGES, READERS, RULES, check_state, other_counts
 from vilex.train.run_folder import writing
 from vilex.train.step import Step
 from vilex.train.toml import to_dict
@@ -115,7 +115,7 @@ class Training:
             )
         if found is None:
             return
-        self.notes += check_settings(found.state["config"], self.config, self.accept, str(self.out))
+        self.notes += RULES.check(found.state["config"], self.config, self.accept, str(self.out))
         check_state(found.state, self.config, self.bare.config.base_sha256)
         self.notes += other_counts(found.state.get("images", []), self.images, self.config)
         self._load(found.tensors, found.state)

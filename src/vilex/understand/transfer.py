@@ -26,7 +26,7 @@ from vilex.understand.samples import AskedBatch, Gallery, Shown, Vary, pictures_
 from vilex.understand.tasks.registry import find_task
 from vilex.understand.transfer_features import fill_cache
 from vilex.understand.transfer_learning import choose_learning, make_transfer_optimizer
-from vilex.understand.transfer_resume import check_settings, check_state
+from vilex.understand.transfer_resume import RULES, check_state
 from vilex.understand.vlm import VisualLanguageModel
 from vilex.understand.vlm_folder import make_vlm, save_vlm
 
@@ -154,7 +154,7 @@ class Transfer:
         found = newest_whole(self.out / "checkpoints")
         if found is None:
             return
-        self.notes += check_settings(found.state["config"], self.config, self.accept, str(self.out))
+        self.notes += RULES.check(found.state["config"], self.config, self.accept, str(self.out))
         check_state(found.state, self._about(), self.steps, self.accept, str(self.out))
         self._load(found.tensors, found.state)
         self.resumed = found.path

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from vilex.errors import InputError
-from vilex.train.toml import to_dict
-from vilex.understand.config import AskedFile, TransferConfig
+from vilex.train.setting_rules import SettingRules
+from vilex.understand.config import AskedFile
 
 # What may change without a word: it is about this machine, or about what is written when.
 FREE = {"out", "device", "threads", "log_every", "wandb", "look_every", "look_examples", "save_every", "keep"}
@@ -28,32 +28,7 @@ CHANGES = {  # what it means for a run to go on with another value
 }
 
 
-def check_settings(before: dict[str, Any], config: TransferConfig, accept: Collection[str], where: str) -> list[str]:
-    """Compare the settings a run was saved with to those it goes on with.
-
-    Args:
-        before: as `to_dict` gave them; what it lacks did not exist then, and counts as its default.
-        accept: names of settings that may differ, as `optim.lr`.
-        where: the run, for errors.
-    Returns:
-        A line for each accepted change: from what to what, and what that means.
-    Raises:
-        InputError: another setting differs, or one is accepted that does not exist or never can change.
-    """
-    now, defaults = (json.loads(json.dumps(to_dict(one))) for one in (config, TransferConfig()))
-    _check_accepted(accept, now)
-    lines = []
-    for section, values in now.items():
-        for key, value in values.items():
-            name, was = f"{section}.{key}", before.get(section, {}).get(key, defaults[section][key])
-            if name == "data.mixture":
-                was = [{**_FILE, **one} for one in was]
-            if name in FREE or was == value:
-                continue
-            if name in FIXED or name not in accept:
-                raise InputError(f"{where}: holds a run with {name} = {was!r}, not {value!r}; {_remedy(name)}")
-            lines.append(f"{name} {was!r} -> {value!r}: {CHANGES.get(name, 'from here on')}")
-    return lines
+RULES = SettingRules(FREE, FIXED, CHANGES, rows={"data.mixture": json.loads(json.dumps(asdict(AskedFile())))})
 
 
 def check_state(state: dict[str, Any], about: dict[str, Any], steps: int, accept: Collection[str], where: str) -> None:
@@ -76,20 +51,3 @@ def check_state(state: dict[str, Any], about: dict[str, Any], steps: int, accept
         raise InputError(
             f"{where}: is at step {state['step']} already, past the run's {steps}; give more steps, or another run.out"
         )
-
-
-def _check_accepted(accept: Collection[str], now: dict[str, Any]) -> None:
-    known = {f"{section}.{key}" for section, values in now.items() for key in values}
-    possible = sorted(known - FREE - FIXED)
-    for name in accept:
-        if name not in possible:
-            raise InputError(f"--accept {name}: expected one of {', '.join(possible)}")
-
-
-def _remedy(name: str) -> str:
-    if name in FIXED:
-        return "give another run.out, or the same settings to go on"
-    return f"give another run.out, the same settings to go on, or --accept {name} to go on with the new value"
-
-
-_FILE = json.loads(json.dumps(asdict(AskedFile())))

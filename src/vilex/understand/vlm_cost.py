@@ -1,13 +1,12 @@
 """What a step of a transfer costs: bytes and FLOPs on shapes alone, seconds on random weights of those shapes."""
 
-import math
-import time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vilex.plan.memory import LiveBytes, bytes_of, measure
+from vilex.plan.timing import time_step
 from vilex.train.engine import PRECISION
 from vilex.understand.config import TransferConfig
 from vilex.understand.suffix_loss import token_losses
@@ -112,38 +111,12 @@ def time_vlm_step(
     steps: int,
     device: str,
 ) -> float:
-    """Seconds of one step: its micro-batches and the optimiser's own, each the best of `steps`.
-
-    The shape gets memory on `device` and random values.
-    """
-    for module in (vlm, *([] if config.features.cache else vlm.features.modules)):
-        _fill(module, device)
-    optimizer = make_transfer_optimizer(vlm, config)
-    parts, updates = [math.inf], [math.inf]
-    for step in range(steps + 1):
-        start = _now(device)
-        _forward_backward(config, vlm, rows, images, tokens, device)
-        middle = _now(device)
-        optimizer.step()
-        if step:  # the first one warms up
-            parts.append(middle - start)
-            updates.append(_now(device) - middle)
-        optimizer.zero_grad(set_to_none=True)
-    return min(parts) * accumulate + min(updates)
-
-
-def _fill(module: nn.Module, device: str) -> None:
-    """Give a meta module memory and small random values."""
-    module.to_empty(device=device)
-    with torch.no_grad():
-        for tensor in (*module.parameters(), *module.buffers()):
-            if tensor.is_floating_point():
-                tensor.normal_(std=0.02)
-            else:
-                tensor.zero_()
-
-
-def _now(device: str) -> float:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+    """Seconds of one step; see `vilex.plan.timing.time_step`."""
+    return time_step(
+        (vlm, *(() if config.features.cache else vlm.features.modules)),
+        lambda: make_transfer_optimizer(vlm, config),
+        lambda: _forward_backward(config, vlm, rows, images, tokens, device),
+        accumulate,
+        steps,
+        device,
+    )
