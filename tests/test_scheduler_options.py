@@ -3,6 +3,7 @@
 import json
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,8 @@ from vilex.lexicon import VisualLexicon
 from vilex.sample import make_scheduler
 from vilex.scheduler_options import name_and_options
 
-SD = {"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+LEVELS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SD = {"_class_name": "DDIMScheduler", **LEVELS}
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
 
 
@@ -42,6 +44,10 @@ def test_a_flow_model_takes_a_shift_where_its_own_is_fixed():
     assert make_scheduler("dpm++:shift=6.0", FLOW).config.flow_shift == 6.0
     given = diffusers.FlowMatchEulerDiscreteScheduler(shift=6.0)
     assert torch.equal(sigmas(make_scheduler(given, FLOW)), sigmas(given))
+    given = diffusers.UniPCMultistepScheduler(
+        use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=6.0, final_sigmas_type="zero"
+    )
+    assert torch.equal(sigmas(make_scheduler(given, FLOW)), sigmas(given))
 
 
 @pytest.mark.parametrize(
@@ -55,8 +61,10 @@ def test_a_flow_model_takes_a_shift_where_its_own_is_fixed():
         ("ddim:use_karras_sigmas=true", SD, "has no option 'use_karras_sigmas'; use one of"),
         ("dpm++:beta_start=0.1", SD, "has no option 'beta_start'"),
         ("dpm++:prediction_type=sample", SD, "has no option 'prediction_type'"),
-        ("dpm++:use_karras_sigmas=1", SD, "use_karras_sigmas is 1; expected a bool"),
-        ("dpm++:solver_order=two", SD, "solver_order is 'two'; expected a int"),
+        ("dpm++:use_karras_sigmas=1", SD, "use_karras_sigmas is 1; expected true or false"),
+        ("dpm++:solver_order=two", SD, "solver_order is 'two'; expected a whole number"),
+        ("euler:sigma_min=little", SD, "sigma_min is 'little'; expected a number"),
+        ("euler:sigma_max=NaN", SD, "sigma_max is nan; expected a number"),
         ("dpm++:use_karras_sigmas=true,use_exponential_sigmas=true", SD, "Only one of"),
         ("euler:shift=2", SD, "has no option 'shift'"),
         ("euler:shift=2", {**FLOW, "use_dynamic_shifting": True}, "has no option 'shift'"),
@@ -64,6 +72,8 @@ def test_a_flow_model_takes_a_shift_where_its_own_is_fixed():
         (diffusers.DDIMScheduler(beta_start=0.1), SD, "has beta_start 0.1, the base model 0.00085"),
         (diffusers.FlowMatchEulerDiscreteScheduler(), SD, "follows flow models alone"),
         (diffusers.DDIMScheduler(), FLOW, "cannot follow a flow model"),
+        (diffusers.FlowMatchEulerDiscreteScheduler(500), FLOW, "num_train_timesteps 500, the base model 1000"),
+        (diffusers.DDIMScheduler(trained_betas=np.full(1000, 0.01), **LEVELS), SD, "has trained_betas array"),
         (diffusers.VQDiffusionScheduler(num_vec_classes=4), SD, "num_train_timesteps 100, the base model 1000"),
         (7, SD, "scheduler: expected a text"),
     ],
@@ -74,6 +84,22 @@ def test_what_cannot_be_is_one_line(given, config, message):
         return
     with pytest.raises(InputError, match=message):
         make_scheduler(given, config)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "dpm++:solver_order=0",
+        "ddim:steps_offset=1000",
+        "dpm++:thresholding=true,dynamic_thresholding_ratio=5",
+        "LCMScheduler:original_inference_steps=0",
+        "unipc:disable_corrector=0",
+        "unipc:solver_p=fast",
+    ],
+)
+def test_what_a_sampler_cannot_step_with_is_one_line(model_folder, given):
+    with pytest.raises(InputError, match=r"scheduler '\w+': .*; give it other options"):
+        VisualLexicon.from_pretrained(model_folder).generate("a cat", steps=4, scheduler=given)
 
 
 def test_pictures_differ_by_options_alone(model_folder):

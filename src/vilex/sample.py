@@ -144,8 +144,9 @@ def sample(
     _check_first(scheduler, num_levels(t2i.scheduler_config))
     x_t = noise * getattr(scheduler, "init_noise_sigma", 1.0)  # flow models have none
     if start:
-        first = start.first(scheduler, steps)
-        x_t = start.begin(x_t, scheduler, noise, timesteps[first])
+        with as_scheduled(type(scheduler).__name__):
+            first = start.first(scheduler, steps)
+            x_t = start.begin(x_t, scheduler, noise, timesteps[first])
     scaled = getattr(scheduler, "scale_model_input", lambda x, t: x)
     extra = {"generator": generators} if _takes_generator(scheduler) else {}
     learned = _takes_variance(scheduler)
@@ -155,7 +156,8 @@ def sample(
         outputs = t2i.predict(rows, t, mixture.condition).float()
         prediction = mixture.combine(outputs, channels=x_t.shape[1])
         prediction = prediction if learned else prediction[:, : x_t.shape[1]]
-        x_t = scheduler.step(prediction, t, x_t, **extra, return_dict=False)[0]
+        with as_scheduled(type(scheduler).__name__):
+            x_t = scheduler.step(prediction, t, x_t, **extra, return_dict=False)[0]
         if start:
             x_t = start.restore(x_t, scheduler, noise, timesteps[i + 1 :])
         if on_step:

@@ -8,16 +8,19 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
+import numpy as np
+import torch
 from diffusers import SchedulerMixin
 
 from vilex.checks import shown, text
 from vilex.errors import InputError
-from vilex.t2i.schedule import SAMPLING, is_flow, level_settings
+from vilex.t2i.schedule import SAMPLING, is_flow, level_settings, num_levels
 
 Scheduler: TypeAlias = str | SchedulerMixin
 OPTIONS = SAMPLING - {"shift_terminal", "tau_func", "variance_type"}
+EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 SHIFT = "shift"  # of a flow model's levels, which a sampler may choose
 
 
@@ -33,16 +36,17 @@ def name_and_options(given: Scheduler, config: Mapping[str, Any]) -> tuple[str, 
     if isinstance(given, SchedulerMixin):
         return type(given).__name__, _of_scheduler(given, config)
     name, _, written = text(given, "scheduler").partition(":")
+    called = f"scheduler '{given[:60]}'"
     options: dict[str, Any] = {}
     for pair in written.split(",") if written else []:
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not key or not equals or not value:
-            raise InputError(f"scheduler '{given}': expected NAME:KEY=VALUE, as dpm++:use_karras_sigmas=true")
+            raise InputError(f"{called}: expected NAME:KEY=VALUE, as dpm++:use_karras_sigmas=true")
         if key in options:
-            raise InputError(f"scheduler '{given}': {key} is given twice")
+            raise InputError(f"{called}: {key} is given twice")
         try:
             options[key] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             options[key] = value
     return name, options
 
@@ -50,16 +54,20 @@ def name_and_options(given: Scheduler, config: Mapping[str, Any]) -> tuple[str, 
 def _of_scheduler(given: SchedulerMixin, config: Mapping[str, Any]) -> dict[str, Any]:
     known = inspect.signature(type(given)).parameters
     own: Mapping[str, Any] = given.config
-    if not is_flow(config):
+    if is_flow(config):
+        wanted = {"num_train_timesteps": num_levels(config)}
+    else:
         wanted = {"prediction_type": config.get("prediction_type", "epsilon"), **level_settings(config)}
-        for key, value in wanted.items():
-            if key in known and own.get(key) != value:
-                raise InputError(
-                    f"scheduler {type(given).__name__}: has {key} {shown(own.get(key))}, the base model "
-                    f"{shown(value)}; make it with from_config of the base model's own"
-                )
-    chosen = OPTIONS if config.get("use_dynamic_shifting") else {*OPTIONS, SHIFT}
-    return {key: value for key, value in own.items() if key in known and key in chosen}
+    for key, value in wanted.items():
+        if key in known and not np.array_equal(own.get(key), value):
+            raise InputError(
+                f"scheduler {type(given).__name__}: has {key} {shown(own.get(key))}, the base model "
+                f"{shown(value)}; make it with from_config of the base model's own"
+            )
+    options = {key: value for key, value in own.items() if key in known and key in OPTIONS}
+    shift = own.get("flow_shift") if own.get("use_flow_sigmas") else own.get(SHIFT)
+    fixed = is_flow(config) and not config.get("use_dynamic_shifting")
+    return options if shift is None or not fixed else {**options, SHIFT: shift}
 
 
 def check_options(name: str, kind: type, options: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -76,15 +84,22 @@ def check_options(name: str, kind: type, options: Mapping[str, Any], config: Map
         if key not in possible:
             near = difflib.get_close_matches(key, possible, 1) or [f"one of {', '.join(possible)}"]
             raise InputError(f"scheduler '{name}': has no option '{key}'; use {near[0]}")
-        default = parameters[key].default if key in parameters else 1.0
+        expected = _kind(parameters[key]) if key in parameters else float
         fits = {
             bool: isinstance(value, bool),
             int: isinstance(value, int) and not isinstance(value, bool),
-            float: isinstance(value, int | float) and not isinstance(value, bool),
+            float: isinstance(value, int | float) and not isinstance(value, bool) and value == value,  # no NaN
             str: isinstance(value, str),
         }
-        if not fits.get(type(default), True):
-            raise InputError(f"scheduler '{name}': {key} is {shown(value)}; expected a {type(default).__name__}")
+        if expected and not fits.get(expected, True) and (value is not None or parameters[key].default is not None):
+            raise InputError(f"scheduler '{name}': {key} is {shown(value)}; expected {EXPECTED[expected]}")
+
+
+def _kind(parameter: inspect.Parameter) -> type | None:
+    """Of what kind an option's values are: its default's, or as annotated where that is None."""
+    if parameter.default is not None:
+        return type(parameter.default)
+    return next((one for one in get_args(parameter.annotation) if one in (bool, int, float, str)), None)
 
 
 @contextmanager
@@ -98,6 +113,9 @@ def as_scheduled(name: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (ValueError, TypeError, NotImplementedError, ImportError, AssertionError, IndexError, KeyError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, ImportError,
+            AssertionError) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"scheduler '{name}': {reason}; give it other options") from None
