@@ -46,6 +46,9 @@ def test_parts_are_in_the_order_of_the_text_encoders(tmp_path):
         ("x.safetensors", {"clip_l": torch.ones(2, 3), "clip_g": torch.ones(1, 5)}, "for each text encoder, got clip_"),
         ("x.safetensors", {"clip_l": torch.ones(2, 3)}, r"x.safetensors#x: expected tokens \[n, 8\]"),
         ("x.safetensors", {"<x>": torch.full((1, 8), float("nan"))}, "NaN"),
+        ("x.safetensors", {"clip_l": torch.tensor(1.0)}, "holds no image tokens"),
+        ("x.safetensors", {"clip_l": torch.ones(1, 2, 8)}, "holds no image tokens"),
+        ("x.safetensors", {"<x>": torch.ones(2, 8, dtype=torch.long)}, "holds no image tokens"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(tmp_path, name, tensors, message):

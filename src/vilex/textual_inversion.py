@@ -21,7 +21,8 @@ PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 def is_inversion(tensors: Mapping[str, Tensor]) -> bool:
     """Whether a safetensors file's content is a textual inversion: one learned word, or a part for each encoder."""
     named = set(tensors)
-    return named <= set(PARTS) or (len(named) == 1 and all(value.ndim in (1, 2) for value in tensors.values()))
+    vectors = all(value.ndim in (1, 2) and value.is_floating_point() for value in tensors.values())
+    return vectors and (named <= set(PARTS) or len(named) == 1)
 
 
 def learned_word(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
