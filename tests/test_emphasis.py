@@ -11,7 +11,7 @@ from tests.families import FAMILIES
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.lexicon import VisualLexicon
-from vilex.prompt import Prompt, PromptWarning, Slot, compose_chunks, parse
+from vilex.prompt import Prompt, PromptWarning, Slot, compose_chunks, literal, parse
 from vilex.t2i import load_t2i
 
 LONG = " ".join(["cat in snow with dog"] * 40)  # five chunks
@@ -47,6 +47,8 @@ def sdxl(tmp_path_factory, tower_folder):
         (r"\(red:1.3\)", ("(red:1.3)",), ()),
         (r"(a \(b\):1.5)", ("a (b)",), (1.5,)),
         ("(:1.3)", (), ()),
+        ("(a:2.) (b:+2)", ("a", "b"), (2, 2)),
+        ("(a:1,5) (b:x)", ("(a:1,5) (b:x)",), ()),
     ],
 )
 def test_what_is_stressed(text, parts, emphasis):
@@ -62,6 +64,9 @@ def test_brackets_that_cannot_be_meant_are_named():
         with pytest.raises(InputError, match="expected 0 to 10"):
             parse(text)
     assert parse("(at 10:30)", emphasis=False).parts == ("(at 10:30)",)
+    assert literal(" (at 10:30) <x> ") == Prompt(("(at 10:30) <x>",)) and literal(" ") == Prompt(())
+    with pytest.raises(InputError, match="brackets within brackets multiply, here to 16; expected 0 to 10"):
+        parse("((a:4) b:4)")
 
 
 def test_parts_keep_their_stress():
@@ -114,6 +119,15 @@ def test_long_prompts_are_read_as_compel_reads_them(lexicon):
     assert ours["prompt_embeds"].shape[1] == 5 * 77
     assert torch.allclose(ours["prompt_embeds"], theirs, atol=1e-5)
     assert torch.allclose(ours["negative_prompt_embeds"], against, atol=1e-5)
+
+
+@pytest.mark.parametrize("clip_skip", [0, 1])
+def test_chunks_are_prompts_of_their_own(lexicon, clip_skip):
+    found = [
+        lexicon.prompt_embeds(text, long_prompts=True, clip_skip=clip_skip)["prompt_embeds"]
+        for text in (f"{'cat ' * 75} dog", "cat " * 75, "dog")
+    ]
+    assert torch.allclose(found[0], torch.cat(found[1:], dim=1), atol=1e-5)
 
 
 def test_an_images_tokens_stay_in_one_chunk(lexicon):

@@ -17,7 +17,7 @@ from vilex.drawing import Drawing
 from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
 from vilex.errors import InputError
 from vilex.guidance import Guidance
-from vilex.hub.folder import check_fingerprint, file_hash, is_inside, resolve_base, weights_hash
+from vilex.hub.folder import check_fingerprint, is_inside, resolve_base, weights_hash
 from vilex.img2img import start_from
 from vilex.pictures.fit import Fit, check_fit, much_cut, warn_of_cuts
 from vilex.pictures.inputs import FORMS, PictureLike, each_picture, one_or_several, open_picture
@@ -95,7 +95,7 @@ class VisualLexicon:
             base_sha256 = check_fingerprint(place, encoder.config.base_sha256)
         frozen = load_t2i(place, dtype, quantize, checkpoint, loras)
         if checkpoint is not None:
-            base_sha256 = {Path(checkpoint).name: file_hash(checkpoint)}
+            base_sha256 = frozen.changed["checkpoint"]
             line = f"checkpoint {checkpoint}: whether the encoder was trained on these weights is not known"
             warnings.warn(line, stacklevel=2)
         lexicon = cls(encoder.to(device, dtype), frozen.offload(device, offload) if offload else frozen.to(device))
@@ -208,7 +208,7 @@ class VisualLexicon:
 
     def generate(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Prompt | Sequence[str | Prompt],
         images: Mapping[str, ImageLike] | None = None,
         *,
         num_tokens: int | None = None,
@@ -232,7 +232,7 @@ class VisualLexicon:
         """Draw pictures of prompts that mix words and images.
 
         Args:
-            prompt: "a photo of <cat:16> (in the snow:1.3)", or several of them; see `vilex.prompt.parse`.
+            prompt: "a photo of <cat:16> (in the snow:1.3)", or several; see `vilex.prompt.parse`.
             images: by name: a picture of any form that `encode` takes, a file of tokens, or tokens [n, d].
             num_tokens: budget of slots that name none; by default all that the words leave room for.
             fit: of images that are encoded, see `encode`.

@@ -23,7 +23,7 @@ from vilex.errors import InputError
 
 _BRACKETS = re.compile(r"<([^<>]*)>")
 _STRAY = re.compile(r"<[^\W\d]|\w>|<$|^>")
-_ROUND = re.compile(r"\\[()]|\(|:\s*-?\d*\.?\d+\s*\)|\)|[^()\\:]+|[\\:]")
+_ROUND = re.compile(r"\\[()]|\(|:\s*[-+]?(?:\d+\.?\d*|\.\d+)\s*\)|\)|[^()\\:]+|[\\:]")
 MOST_STRESS = 10.0
 _TOKENIZING = Lock()  # tokenizers of Rust break where two threads come at once
 
@@ -98,6 +98,12 @@ class Prompt:
         return _prompt([(part, stress) for part, stress in self.stressed if wanted(part)])
 
 
+def literal(text: str) -> Prompt:
+    """Words as they are, whatever brackets they hold: a caption is no prompt of this language."""
+    words = checked_text(text, "prompt").strip()
+    return Prompt((words,) if words else ())
+
+
 def _prompt(stressed: Sequence[tuple[str | Slot, float]]) -> Prompt:
     emphasis = tuple(stress for _, stress in stressed)
     return Prompt(tuple(part for part, _ in stressed), emphasis if any(one != 1 for one in emphasis) else ())
@@ -114,7 +120,8 @@ def parse(text: str, emphasis: bool = True, known: Collection[str] = ()) -> Prom
         known: what stands in brackets and is a word all the same, as a textual inversion's <cat-toy>.
     Raises:
         InputError: a slot's name is none, as in <2cat> or <a b>; its budget is not a positive whole number; something
-            is stressed by less than 0 or more than 10; `text` is no Unicode text.
+            is stressed by less than 0 or more than 10, all brackets around it taken together; `text` is no Unicode
+            text.
     """
     pieces: list[str | Slot] = []
     words, end = "", 0
@@ -154,7 +161,7 @@ def _stressed(pieces: Sequence[str | Slot]) -> list[tuple[str | Slot, float]]:
             else:
                 stress = _stress(mark)
                 start = opened.pop()
-                found[start:] = [(part, own * stress) for part, own in found[start + 1 :]]
+                found[start:] = [(part, _within(own * stress)) for part, own in found[start + 1 :]]
     return _joined(found)
 
 
@@ -164,6 +171,15 @@ def _stress(written: str) -> float:
         raise InputError(
             f"prompt: '(...{written}': expected 0 to {MOST_STRESS:g} to stress something by; brackets that are words "
             "are written \\( and \\)"
+        )
+    return stress
+
+
+def _within(stress: float) -> float:
+    if stress > MOST_STRESS:
+        raise InputError(
+            f"prompt: brackets within brackets multiply, here to {stress:g}; expected 0 to {MOST_STRESS:g} to stress "
+            "something by"
         )
     return stress
 

@@ -110,7 +110,7 @@ def check_emphasis(prompt: Prompt, read: bool, images_read: bool) -> None:
     """
     stressed = [part for part, stress in prompt.stressed if stress != 1]
     if stressed and not read:
-        what = stressed[0] if isinstance(stressed[0], str) else f"<{stressed[0].name}>"
+        what = stressed[0][:40] if isinstance(stressed[0], str) else f"<{stressed[0].name}>"
         raise InputError(
             f"prompt: '({what}:...)': this base model's text encoders are not CLIP's alone and read no stress; leave "
             "it out, or write brackets that are words \\( and \\)"

@@ -155,7 +155,9 @@ def _compose(studio: Studio, sweep: Sequence[float] | None) -> Any:
 
 
 def _remarks(studio: Studio, sentence: str, given: Sequence[Named]) -> Remarks:
-    return remarks(sentence, [one.name for one in given], studio.lexicon.t2i.frame, studio.lexicon.num_tokens)
+    lexicon, names = studio.lexicon, [one.name for one in given]
+    reads = lexicon.t2i.reads_emphasis, lexicon.encoder.adapter is None
+    return remarks(sentence, names, lexicon.t2i.frame, lexicon.num_tokens, *reads)
 
 
 @dataclass(frozen=True)

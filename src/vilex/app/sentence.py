@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from vilex.app.limits import WORDS
 from vilex.errors import InputError
 from vilex.prompt import Frame, Prompt, Slot, image_name, parse, set_budgets
+from vilex.requests import check_emphasis
 
 
 @dataclass(frozen=True)
@@ -20,22 +21,26 @@ def complete(text: str, budgets: Mapping[str, int]) -> str:
     """A sentence whose slots without a number of tokens have their picture's; 0 leaves it to the room there is."""
     parts = (
         Slot(part.name, part.count or budgets.get(part.name) or None) if isinstance(part, Slot) else part
-        for part in parse(text).parts
+        for part in parse(text, emphasis=False).parts  # round brackets stay as they were written
     )
     return " ".join(part if isinstance(part, str) else _slot(part) for part in parts)
 
 
-def remarks(text: str, names: Sequence[str], frame: Frame, tokens: int) -> Remarks:
+def remarks(
+    text: str, names: Sequence[str], frame: Frame, tokens: int, stress: bool = True, stress_images: bool = True
+) -> Remarks:
     """What is to be said of a sentence.
 
     Args:
         names: of the pictures that were given, as their visitor wrote them.
         tokens: how many each picture has.
+        stress, stress_images: whether the frozen model reads stressed words, and pictures among them.
     """
     if len(text) > WORDS:
         return Remarks([f"The sentence has {len(text)} letters; at most {WORDS}."])
     try:
         prompt = parse(text)
+        check_emphasis(prompt, stress, stress_images)
     except InputError as error:
         return Remarks([str(error)])
     if not prompt.parts:

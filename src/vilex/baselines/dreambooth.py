@@ -23,7 +23,7 @@ from vilex.errors import InputError
 from vilex.extras import needs
 from vilex.lexicon import VisualLexicon
 from vilex.paths import replacing
-from vilex.prompt import parse
+from vilex.prompt import literal
 from vilex.t2i.folder import DiffusersT2I
 from vilex.train.denoising import DenoisingLoss
 
@@ -81,7 +81,7 @@ def add_adapter(t2i: DiffusersT2I, rank: int) -> None:
 def _class_pictures(lexicon: VisualLexicon, noun: str, count: int) -> list[Image.Image]:
     if not count:
         return []
-    return lexicon.generate(f"a photo of a {noun}", num_images=count, seed=0, batch_size=min(count, 16))
+    return lexicon.generate(literal(f"a photo of a {noun}"), num_images=count, seed=0, batch_size=min(count, 16))
 
 
 def _learn(
@@ -97,7 +97,7 @@ def _learn(
         images, noise = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
         texts = [template.format(name) for _, _, templates, name in parts for template in templates]
         t = loss.times(torch.rand(len(images), generator=generator)).to(images.device)
-        return loss(images, noise, t, t2i.read([parse(text) for text in texts], [{}] * len(texts))).mean()
+        return loss(images, noise, t, t2i.read([literal(text) for text in texts], [{}] * len(texts))).mean()
 
     optimise([p for p in t2i.network.parameters() if p.requires_grad], settings, loss_of)
 

@@ -46,7 +46,7 @@ def invert(
     def loss_of(generator: torch.Generator) -> Tensor:
         images, noise, templates = draw_batch(x0, settings, generator)
         t = loss.times(torch.rand(len(images), generator=generator)).to(images.device)
-        prompts = [parse(template.format(f"<subject:{vectors}>")) for template in templates]
+        prompts = [parse(template.format(f"<subject:{vectors}>"), emphasis=False) for template in templates]
         return loss(images, noise, t, t2i.read(prompts, [{"subject": word}] * len(prompts))).mean()
 
     optimise([word], settings, loss_of)

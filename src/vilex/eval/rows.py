@@ -18,6 +18,7 @@ from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
 from vilex.pictures.fit import Fit, square
 from vilex.pictures.pixels import to_images, to_pixels
+from vilex.prompt import literal
 from vilex.tokens import counted
 
 AUTOENCODER = "auto-encoder"
@@ -96,7 +97,7 @@ def rows_of(lexicon: VisualLexicon, settings: Reconstruction) -> dict[str, Row]:
     def from_caption(which: int) -> Row:
         words = partial(_caption, which=which)
         return Row(
-            lambda batch: lexicon.generate([words(one) for one in batch.examples], seed=batch.seeds, **how),
+            lambda batch: lexicon.generate([literal(words(one)) for one in batch.examples], seed=batch.seeds, **how),
             words=words,
         )
 

@@ -42,6 +42,7 @@ from vilex.guidance import Guidance
 from vilex.lexicon import VisualLexicon
 from vilex.paths import file_name, replacing, write_keeping, write_text
 from vilex.pictures.grid import grid
+from vilex.prompt import parse
 from vilex.tokens import counted
 
 WORDS = "words alone"
@@ -250,7 +251,8 @@ def draw_row(
         with row.personalization.learn(lexicon, subject, learned_folder(settings, subject, row)) as tokens:
             for part in (missing[i : i + at_once] for i in range(0, len(missing), at_once)):
                 drawn = lexicon.generate(
-                    [texts[i] for i in part], tokens, guidance=row.guidance, num_images=settings.per_prompt,
+                    [parse(texts[i], emphasis=False) for i in part], tokens,
+                    guidance=row.guidance, num_images=settings.per_prompt,
                     seed=[seed for i in part for seed in seeds[i]], steps=settings.steps,
                     scheduler=settings.scheduler, batch_size=settings.batch_size,
                 )  # fmt: skip

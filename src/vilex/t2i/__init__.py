@@ -8,7 +8,7 @@ import torch
 
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
-from vilex.hub.folder import read_json, resolve_base
+from vilex.hub.folder import file_hash, read_json, resolve_base
 from vilex.hub.loading import quiet_loading
 from vilex.t2i.base import Condition, FrozenT2I
 from vilex.t2i.chroma import Chroma
@@ -76,6 +76,12 @@ def load_t2i(
     with quiet_loading():
         t2i = family_of(folder).from_pretrained(folder, dtype, quantize, file)
     add_loras(t2i, pairs)
+    changed = {
+        "quantize": quantize,
+        "loras": [{"sha256": file_hash(path), "weight": weight} for path, weight in pairs],
+        "checkpoint": {file.name: file_hash(file)} if file else None,
+    }
+    t2i.changed = {name: value for name, value in changed.items() if value}
     return t2i
 
 

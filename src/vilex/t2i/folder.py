@@ -45,6 +45,7 @@ class DiffusersT2I(FrozenT2I):
         reads_emphasis: whether its text encoders are CLIP's alone, which read stressed words and long prompts; see
             `vilex.t2i.emphasis`. chunks: how many each prompt is read in.
         index: model_index.json. tokenizers: by their names in it.
+        changed: what of it is not as its folder has it, as plain values; see `vilex.t2i.load_t2i`.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
@@ -72,7 +73,7 @@ class DiffusersT2I(FrozenT2I):
             setattr(self, name, components[name])
         self.scheduler_config, self.index = scheduler_config, index
         self.turn: AbstractContextManager[Any] = nullcontext()
-        self.offloaded = False
+        self.offloaded, self.changed = False, dict[str, Any]()
         for module in self.modules:
             module.requires_grad_(False).eval()
         self.network.to(memory_format=torch.channels_last)  # convolutions are faster so, on CPUs and GPUs alike
