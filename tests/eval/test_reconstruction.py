@@ -7,18 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests import single_files
+from tests.t2i.test_lora import make_lora
 from vilex.cli.app import app
 from vilex.data.config import SourceConfig
+from vilex.data.example import CaptionedImage
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.eval.picture_store import PictureStore, picture_key
 from vilex.eval.reconstruction import evaluate_reconstruction
-from vilex.eval.rows import Reconstruction, from_encoder, rows_of
+from vilex.eval.rows import ExampleBatch, Reconstruction, from_encoder, rows_of
 from vilex.lexicon import VisualLexicon
 from vilex.pictures.fit import square
+from vilex.prompt import Prompt
 from vilex.t2i import load_t2i
 
 
@@ -106,6 +111,15 @@ def test_another_caption_is_another_picture(lexicon, settings, images):
     assert {path.parts[0] for path in new} == {"caption"} and len(new) == 2  # a seed each
 
 
+def test_captions_are_words_whatever_brackets_they_hold(lexicon, settings, images):
+    caption = "a clock (at 10:30), <two> hands (red:1.5)"
+    (images / "3.txt").write_text(caption)
+    evaluate_reconstruction(lexicon, replace(settings, counts=(), seeds=(0,)))
+    example = CaptionedImage(Image.new("RGB", (8, 8)), (caption,), "3")
+    (drawn,) = rows_of(lexicon, settings)["caption"].draw(ExampleBatch([example], torch.empty(0), [7]))
+    assert drawn.tobytes() == lexicon.generate(Prompt((caption,)), steps=2, seed=7)[0].tobytes()
+
+
 def test_noise_is_the_pictures_own(lexicon, settings, images):
     evaluate_reconstruction(lexicon, replace(settings, captions=(), counts=(4,)))
     whole = pictures_in(settings.out / "pictures" / "4-tokens")
@@ -176,6 +190,39 @@ def test_other_settings_do_not_mix(lexicon, settings):
     evaluate_reconstruction(lexicon, settings)
     with pytest.raises(InputError, match=r"holds pictures of cfg 3\.0, not 2\.0"):
         evaluate_reconstruction(lexicon, replace(settings, cfg=2.0))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"quantize": "int8"}, "holds pictures of quantize None, not 'int8'"),
+        ({"loras": True}, r"holds pictures of loras None, not \[{'sha256': '[0-9a-f]{64}', 'weight': 0.5}\]"),
+        ({"checkpoint": True}, r"holds pictures of checkpoint None, not {'sd.safetensors': '[0-9a-f]{64}'}"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:checkpoint .*is not known")
+def test_a_base_model_that_is_changed_does_not_mix_with_itself(
+    lexicon, settings, model_folder, sd_folder, tmp_path, how, message
+):
+    settings = replace(settings, counts=(), captions=(), seeds=(0,))
+    evaluate_reconstruction(lexicon, settings)
+    if "loras" in how:
+        how = {"loras": [(make_lora(sd_folder[1], tmp_path / "lora"), 0.5)]}
+    if "checkpoint" in how:
+        how = {"checkpoint": single_files.stable_diffusion_1(sd_folder[1], tmp_path / "sd.safetensors")}
+    with pytest.raises(InputError, match=message):
+        evaluate_reconstruction(VisualLexicon.from_pretrained(model_folder, **how), settings)
+
+
+def test_a_samplers_options_are_checked_before_a_folder_remembers_them(lexicon, settings):
+    with pytest.raises(InputError, match="has no option 'karras'"):
+        evaluate_reconstruction(lexicon, replace(settings, scheduler="dpm++:karras=true"))
+    with pytest.raises(InputError, match="scheduler: expected a text"):
+        evaluate_reconstruction(lexicon, replace(settings, scheduler=DDIMScheduler()))
+    settings = replace(settings, scheduler="dpm++:use_karras_sigmas=true", counts=(), captions=())
+    assert evaluate_reconstruction(lexicon, settings)[0]["settings"]["scheduler"] == settings.scheduler
+    with pytest.raises(InputError, match=r"holds pictures of scheduler 'dpm.*true', not 'dpm.*'"):
+        evaluate_reconstruction(lexicon, replace(settings, scheduler="dpm++"))
 
 
 def test_further_rows_are_measured_like_the_others(lexicon, settings):

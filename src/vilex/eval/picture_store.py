@@ -9,10 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from vilex.checks import text
 from vilex.errors import InputError
 from vilex.hub.folder import read_json
 from vilex.lexicon import VisualLexicon
 from vilex.paths import file_name, replacing, write_text
+from vilex.sample import make_scheduler
 
 SOURCES = "source"
 SETTINGS, ORDER = "settings.json", "order.json"
@@ -33,11 +35,16 @@ class SamplingSettings(Protocol):
 
     @property
     def scheduler(self) -> str:
-        """See `vilex.sample.SCHEDULERS`."""
+        """See `vilex.sample.SCHEDULERS`, with options."""
 
 
 def identity_of(lexicon: VisualLexicon, settings: SamplingSettings) -> dict[str, Any]:
-    """What pictures depend on in every protocol: the models, and how they sample."""
+    """What pictures depend on in every protocol: the models, and how they sample.
+
+    Raises:
+        InputError: there is no such sampler, or not with such options.
+    """
+    make_scheduler(text(settings.scheduler, "scheduler"), lexicon.t2i.scheduler_config)
     return {
         "encoder_sha256": encoder_hash(lexicon),
         "base_sha256": lexicon.encoder.config.base_sha256,
@@ -45,6 +52,7 @@ def identity_of(lexicon: VisualLexicon, settings: SamplingSettings) -> dict[str,
         "steps": settings.steps,
         "scheduler": settings.scheduler,
         "dtype": str(lexicon.t2i.dtype).removeprefix("torch."),
+        **lexicon.t2i.changed,
     }
 
 
