@@ -94,6 +94,18 @@ def test_words_alone_are_the_base_pipelines(bases, tower_folder, tmp_path):
         own.load_vilex(tower_folder)
 
 
+def test_stressed_words_are_read_once_there_is_an_encoder(own, bases, pictures):
+    pipeline, folder = own
+    plain = DiffusionPipeline.from_pretrained(bases["stable_diffusion"])
+    lexicon = VisualLexicon.from_pretrained(folder)
+    for text, images in (("a (red:1.5) cat", {}), ("a (red:1.5) <cat:4>", {"cat": pictures[0]})):
+        found = drawn(pipeline, text, images)
+        assert np.abs(found - drawn(plain, **lexicon.prompt_embeds(text, images))).max() < 1e-3
+    assert np.abs(found - drawn(pipeline, "a red <cat:4>", images)).max() > 1e-3
+    bare = own_pipeline(bases["stable_diffusion"])
+    assert (drawn(bare, "a clock (at 10:30)") == drawn(plain, "a clock (at 10:30)")).all()
+
+
 def test_loras_of_the_base_model_keep_working(bases, tower_folder, tmp_path, pictures):
     base, how = bases["stable_diffusion"], {"num_inference_steps": 2, "height": 16, "width": 16}
     encoder = encoder_for(base, tower_folder, tmp_path)

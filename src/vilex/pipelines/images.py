@@ -72,8 +72,10 @@ class ImagePrompts:
         Threads take turns, once `load_vilex` was called: a scheduler holds the state of one drawing.
 
         Args:
-            prompt: "a photo of <cat:16> in the snow", or several. images: by name, see `VisualLexicon.generate`. A
-                name in brackets that is a loaded textual inversion's, and no image's, is that.
+            prompt: "a photo of <cat:16> (in the snow:1.3)", or several; without images and where stress is not read
+                (before `load_vilex`, beside other text encoders than CLIP's) round brackets are words, as in the
+                base pipeline. images: by name, see `VisualLexicon.generate`. A name in brackets that is a loaded
+                textual inversion's, and no image's, is that.
             fit: how images that are not square are brought to the encoder, see `VisualLexicon.encode`.
             text_free: let `guidance_scale` weigh the words against the images alone (TFG).
             negative_prompt: what to steer away from, images included; one, or one for each prompt.
@@ -91,6 +93,7 @@ class ImagePrompts:
             # diffusers' own clip_skip looks for CLIP where transformers 5 has it no more
             taken = list(inspect.signature(super().__call__).parameters)  # type: ignore[misc]
             beyond = clip_skip or (negative_prompt and "negative_prompt" not in taken)
+            beyond = beyond or any(one.emphasis for one in (*asked, *against))
             if not named and not (beyond and hasattr(self, "lexicon")):
                 given = {"clip_skip": clip_skip, "negative_prompt": negative_prompt}
                 how |= {name: value for name, value in given.items() if value is not None}
@@ -120,7 +123,9 @@ class ImagePrompts:
         inversions = {word for word in added if re.fullmatch("<[^<>]+>", word)}
         if taken := sorted(word for word in inversions if word[1:-1] in images):
             raise InputError(f"{taken[0]} is both an image and a textual inversion; give the image another name")
-        return [parse(text, known=inversions) for text in ([texts] if isinstance(texts, str) else texts or [])]
+        stress = bool(images) or (hasattr(self, "lexicon") and self.family.reads_emphasis)
+        several = [texts] if isinstance(texts, str) else texts or []
+        return [parse(text, emphasis=stress, known=inversions) for text in several]
 
     @property
     def _tokenizers(self) -> list[Any]:
