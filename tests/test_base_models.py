@@ -68,12 +68,26 @@ def test_the_command_line_keeps_what_it_drew_with(tmp_path, capsys):
     assert about["loras"] == [{"file": str(file), "weight": 0.5, "sha256": file_hash(file)}]
 
 
+def test_visitors_of_the_app_do_not_learn_where_files_lie(tmp_path):
+    from vilex.cli.demo import without_paths
+
+    (tmp_path / "x.safetensors").touch()
+    file = str(tmp_path / "x.safetensors")
+    about = {"model": str(tmp_path), "base": "owner/name", "checkpoint": file, "loras": [{"file": file, "weight": 1.0}]}
+    assert without_paths(about) == {
+        "model": tmp_path.name, "base": "owner/name", "checkpoint": "x.safetensors",
+        "loras": [{"file": "x.safetensors", "weight": 1.0}],
+    }  # fmt: skip
+
+
 def test_what_cannot_be_is_one_line(model_folder, tmp_path):
     for how, message in (
         ({"quantize": "int8", "offload": "sequential"}, "quantised layers cannot wait one by one; use model"),
         ({"quantize": "int2"}, "quantize 'int2': expected int8 or nf4"),
         ({"loras": [tmp_path / "none.safetensors"]}, "none.safetensors: no such file"),
         ({"loras": [(tmp_path / "none.safetensors", "much")]}, "expected a number|no such file"),
+        ({"loras": 5}, "loras: expected a list of files"),
+        ({"checkpoint": 7}, "checkpoint: expected a file, got 7"),
         ({"checkpoint": tmp_path / "none.safetensors"}, "none.safetensors: no such file"),
     ):
         with warnings.catch_warnings(), pytest.raises(InputError, match=message):

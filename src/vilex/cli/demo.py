@@ -53,7 +53,7 @@ def app(
     login = None if auth is None else (auth.strip(), _password())
     models = Models(model, t2i, device, dtype, offload, quantize, lora, checkpoint)
     lexicon = models.load(quiet)
-    about = _without_paths(models.about(lexicon))
+    about = without_paths(models.about(lexicon))
     studio = Studio(lexicon, about, Limits(waiting=queue, keep=60 * keep))
     with served(studio, host, port or None, login, share) as address, suppress(KeyboardInterrupt):
         if share and login is None:
@@ -75,9 +75,13 @@ def _password() -> str:
     return password
 
 
-def _without_paths(about: dict[str, Any]) -> dict[str, Any]:
+def without_paths(about: dict[str, Any]) -> dict[str, Any]:
     """What visitors may know of the models: names, not where they lie on this machine."""
-    return {
-        key: Path(value).name if key in ("model", "base") and isinstance(value, str) and Path(value).exists() else value
-        for key, value in about.items()
-    }
+
+    def name(value: Any) -> Any:
+        return Path(value).name if isinstance(value, str) and Path(value).exists() else value
+
+    found = {key: name(value) if key in ("model", "base", "checkpoint") else value for key, value in about.items()}
+    if "loras" in found:
+        found["loras"] = [{**one, "file": name(one["file"])} for one in found["loras"]]
+    return found
