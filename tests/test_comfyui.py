@@ -238,6 +238,9 @@ def test_tokens_go_to_files_and_come_back(tmp_path, monkeypatch):
     for call, message in (
         (lambda: nodes.SaveTokens().save(tokens, "t.safetensors", "cat"), "exists; give another name"),
         (lambda: nodes.SaveTokens().save(tokens, "../t.safetensors", "cat"), "in the output folder"),
+        (lambda: nodes.SaveTokens().save(tokens, "", "cat"), "expected a name that ends in .safetensors"),
+        (lambda: nodes.SaveTokens().save(tokens, "\0.safetensors", "cat"), "file: expected Unicode text without NUL"),
+        (lambda: nodes.SaveTokens().save(tokens, "no/such/t.safetensors", "cat"), "tokens cannot be written"),
         (lambda: nodes.SaveTokens().save(tokens, "/tmp/vilex-t.safetensors", "cat"), "in the output folder"),
         (lambda: nodes.LoadTokens().load(file, "dog"), "holds no image 'dog', only a, b"),
         (lambda: nodes.LoadTokens().load(file, ""), "images of 2 and 3 tokens make no batch; name one of a, b"),

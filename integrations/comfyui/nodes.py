@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vilex.checks import text
 from vilex.encoder import ViLexEncoder, load_encoder
 from vilex.errors import InputError
 from vilex.hub.folder import file_hash
@@ -101,10 +102,10 @@ class SaveTokens:
         """Write tokens [B, n, d] into ComfyUI's output folder: a graph may be anybody's, and writes nowhere else.
 
         Raises:
-            InputError: the file lies outside, is there already, or cannot be written.
+            InputError: the file's name is none, lies outside, is there already, or cannot be written.
         """
         folder = output_folder()
-        path = (folder / file).resolve()
+        path = (folder / text(file, "file")).resolve()
         if not path.is_relative_to(folder) or path.suffix != SUFFIX:
             raise InputError(f"{file}: expected a name that ends in {SUFFIX}, in the output folder")
         if path.exists():

@@ -163,6 +163,7 @@ def test_what_does_not_fit_is_one_line(sd_folder, tmp_path):
     state = load_file(good)
     save_file({**state, "unet.nowhere.to_q.lora_A.weight": torch.ones(2, 32)}, tmp_path / "more.safetensors")
     save_file({"some": torch.ones(2)}, tmp_path / "other.safetensors")
+    save_file({key: value * torch.nan for key, value in state.items()}, tmp_path / "nan.safetensors")
     for path, message in (
         (tmp_path / "none.safetensors", "no such file"),
         (tmp_path / "x.bin", "pickled weights are never read"),
@@ -170,6 +171,7 @@ def test_what_does_not_fit_is_one_line(sd_folder, tmp_path):
         (flux, "holds nothing for this base model"),
         (tmp_path / "other.safetensors", "for this base model"),
         (tmp_path / "more.safetensors", "does not fit this base model"),
+        (tmp_path / "nan.safetensors", "holds weights that are NaN or infinite"),
     ):
         with pytest.raises(InputError, match=message) as caught:
             add_loras(load_t2i(sd_folder[1]), [(path, 1.0)])

@@ -102,6 +102,10 @@ def _load(pipeline: Any, path: Path, name: str) -> None:
             tensors = load_file(path)
             if foreign := _without_place(tensors, pipeline._lora_loadable_modules):
                 raise InputError(f"lora {path}: holds weights for {foreign[0]}, which this base model has no place for")
+            if not all(value.float().isfinite().all() for value in tensors.values()):
+                raise InputError(
+                    f"lora {path}: holds weights that are NaN or infinite; train it again, or take another"
+                )
             flat = tuple(KOHYA) + ("lora_unet",) * ("unet" in pipeline.components)
             given = _scaled(tensors) if any(key.startswith(flat) for key in tensors) else path.parent
             pipeline.load_lora_weights(given, weight_name=path.name, adapter_name=name, local_files_only=True)
