@@ -409,4 +409,56 @@ SIZES = [
     ),
 ]
 
-MUTANTS = (*TRAINING, *DATA, *DRAWING, *ENCODER, *IN_STAGES, *SEEING, *SIZES)
+AS_PEOPLE_HAVE_IT = [
+    Mutant(
+        "a kohya LoRA's layers all have one scale",
+        "t2i/lora.py",
+        "_scaled(tensors) if any(key.startswith(flat) for key in tensors) else path.parent",
+        "path.parent",
+        ("tests/t2i/test_lora.py::test_kohyas_format_is_read_with_each_layers_own_scale",),
+    ),
+    Mutant(
+        "a LoRA's layers that a text encoder has not are passed over",
+        "t2i/lora.py",
+        '("unexpected keys", "UNEXPECTED")',
+        '("unexpected keys",)',
+        ("tests/t2i/test_lora.py::test_weights_that_would_be_passed_over_are_refused",),
+    ),
+    Mutant(
+        "an evaluation goes on with the pictures of another LoRA",
+        "eval/picture_store.py",
+        "**lexicon.t2i.changed,",
+        "",
+        ("tests/eval/test_reconstruction.py::test_a_base_model_that_is_changed_does_not_mix_with_itself",),
+    ),
+    Mutant(
+        "an evaluation's captions are read as prompts",
+        "eval/rows.py",
+        "literal(words(one))",
+        "words(one)",
+        ("tests/eval/test_reconstruction.py::test_captions_are_words_whatever_brackets_they_hold",),
+    ),
+    Mutant(
+        "the app forgets what a sentence stresses",
+        "app/sentence.py",
+        "parse(text, emphasis=False).parts",
+        "parse(text).parts",
+        ("tests/app/test_sentence.py::test_what_is_stressed_stays_so",),
+    ),
+    Mutant(
+        "stress moves a feature away from zero",
+        "t2i/emphasis.py",
+        "nothing + weights * (found - nothing)",
+        "weights * found",
+        ("tests/test_emphasis.py::test_stress_of_words_and_images_is_comfyuis",),
+    ),
+    Mutant(
+        "a given sampler's own shift is forgotten",
+        "scheduler_options.py",
+        "{**options, SHIFT: shift}",
+        "options",
+        ("tests/test_scheduler_options.py::test_a_flow_model_takes_a_shift_where_its_own_is_fixed",),
+    ),
+]
+
+MUTANTS = (*TRAINING, *DATA, *DRAWING, *ENCODER, *IN_STAGES, *SEEING, *SIZES, *AS_PEOPLE_HAVE_IT)
