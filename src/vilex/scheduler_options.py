@@ -59,9 +59,10 @@ def _of_scheduler(given: SchedulerMixin, config: Mapping[str, Any]) -> dict[str,
     else:
         wanted = {"prediction_type": config.get("prediction_type", "epsilon"), **level_settings(config)}
     for key, value in wanted.items():
-        if key in known and not np.array_equal(own.get(key), value):
+        its: Any = own.get(key)
+        if key in known and not np.array_equal(its, value):
             raise InputError(
-                f"scheduler {type(given).__name__}: has {key} {shown(own.get(key))}, the base model "
+                f"scheduler {type(given).__name__}: has {key} {shown(its)}, the base model "
                 f"{shown(value)}; make it with from_config of the base model's own"
             )
     options = {key: value for key, value in own.items() if key in known and key in OPTIONS}

@@ -90,8 +90,8 @@ def load_single_file(
     words = [name for name, one in classes.items() if not issubclass(one, nn.Module)]
     given = load_parts(folder, {name: classes[name] for name in (*absent, *words)}, dtype)
     index = read_json(folder / "model_index.json")
-    others = [name for name, one in index.items() if isinstance(one, list) and name not in (*classes, SCHEDULER)]
-    loaded = _read(file, kind, folder, dtype, **given, **dict.fromkeys(others)).components
+    left_out = [name for name, one in index.items() if isinstance(one, list) and name not in (*classes, SCHEDULER)]
+    loaded = _read(file, kind, folder, dtype, **given, **dict.fromkeys(left_out)).components
     return {name: _complete(loaded[name], file, name) for name in classes}
 
 
