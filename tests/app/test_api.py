@@ -205,11 +205,25 @@ def test_examples_are_made_on_first_use_and_then_kept(program):
     assert json.loads(Image.open(first).text["vilex"])["prompt"] == "a cat on grass"
 
 
+def test_pictures_of_another_size_are_the_library_s(program, nano, dog):
+    gallery, said = program.predict(
+        "<one:4> in the snow", steps=3, scale=1, width=130, height=62, picture_1=handle_file(dog), api_name="/compose"
+    )
+    assert said == (
+        "1 picture. Width: 130 is out of 32 to 128, 128 is taken. Height: 62 is no multiple of 8, 64 is taken."
+    )
+    (drawn,), (settings,) = pictures(gallery)
+    (expected,) = nano.generate(
+        "<one:4> in the snow", {"one": dog}, guidance=Guidance(2.0, 4.0), steps=3, width=128, height=64
+    )
+    assert drawn.size == (128, 64) and same(drawn, expected) and settings["size"] == [128, 64]
+
+
 def test_numbers_are_held_on_the_server_and_said(program, dog):
     gallery, said = program.predict(handle_file(dog), 999, 1, -5, 1, 99, 2**40, api_name="/recreate")
     assert said == (
         "4 pictures. One more number of tokens: 999 is out of 0 to 75, 75 is taken. "
-        "CFG: -5 is out of 0 to 20, 0 is taken. Times larger: 99 is out of 1 to 16, 16 is taken. "
+        "CFG: -5 is out of 0 to 20, 0 is taken. Scale: 99 is out of 1 to 16, 16 is taken. "
         "Seed: 1.09951e+12 is out of 0 to 4.29497e+09, 4.29497e+09 is taken."
     )
     drawn, settings = pictures(gallery)

@@ -54,7 +54,7 @@ def compose_tab(studio: Studio, examples: Examples) -> None:
                 start = picture_box("Start", 200)
                 mask = painter(start)
                 strength = slider(0.05, 1.0, 0.8, "Strength", 0.05, "How far to leave the start behind.")
-            settings = Settings(studio, cfg=2.0)
+            settings = Settings(studio, cfg=2.0, sizes=True)
         with gr.Column(scale=2, min_width=300):
             sentence.render()
             said = gr.Textbox(
@@ -69,7 +69,7 @@ def compose_tab(studio: Studio, examples: Examples) -> None:
             results = Results(studio, len(SWEEP), "Put a picture in, write a sentence, then Compose.")
     inputs = [
         sentence, negative, settings.cfg, tfg, settings.steps, settings.scale, settings.seed, settings.seeds,
-        start, mask, strength, *boxes,
+        start, mask, strength, settings.width, settings.height, *boxes,
     ]  # fmt: skip
     jobs = [
         wire(draw, _compose(studio, None), inputs, results.outputs, "compose", "Pictures among words."),
@@ -131,6 +131,7 @@ def _compose(studio: Studio, sweep: Sequence[float] | None) -> Any:
         request: gr.Request, sentence: str, negative: str, cfg: float, tfg: float, steps: int, scale: int,
         seed: int, seeds: int,
         start: Upload | None = None, mask: str | None = None, strength: float = 0.8,
+        width: int | None = None, height: int | None = None,
         picture_1: Upload | None = None, name_1: str = "one", tokens_1: int = 4, weight_1: float = 1.0,
         picture_2: Upload | None = None, name_2: str = "two", tokens_2: int = 4, weight_2: float = 1.0,
         picture_3: Upload | None = None, name_3: str = "three", tokens_3: int = 4, weight_3: float = 1.0,
@@ -146,7 +147,8 @@ def _compose(studio: Studio, sweep: Sequence[float] | None) -> Any:
             if wrong := _remarks(studio, sentence, given).wrong:
                 raise InputError(" ".join(wrong))
             prompt = complete(sentence, {one.name: one.tokens for one in given})
-            how = Wanted(prompt, negative[:WORDS], cfg, steps, scale, seed, seeds, start, mask, strength, given)
+            size = width or studio.lexicon.t2i.image_size, height or studio.lexicon.t2i.image_size
+            how = Wanted(prompt, negative[:WORDS], cfg, steps, scale, seed, seeds, start, mask, strength, size, given)
             weights = [tfg] if sweep is None else sweep
             parts = [_part(studio, how, weight, 1 if sweep else seeds) for weight in weights]
             yield from studio.draw(parts, scale, request, progress)
@@ -174,6 +176,7 @@ class Wanted:
     start: Upload | None
     mask: str | None
     strength: float
+    size: tuple[int, int]  # width, height
     given: Sequence[Named]
 
     def used(self) -> list[Named]:
@@ -193,7 +196,8 @@ def _part(studio: Studio, how: Wanted, tfg: float, count: int) -> Part:
         pictures = studio.lexicon.generate(
             how.prompt, {one.name: one.picture.picture() for one in used}, num_images=count, seed=how.seed,
             weights={one.name: one.weight for one in used}, negative=how.negative, guidance=Guidance(how.cfg, tfg),
-            steps=how.steps, start=start, strength=strength, mask=mask, on_step=on_step, batch_size=SEEDS,
+            steps=how.steps, width=how.size[0], height=how.size[1], start=start,
+            strength=strength, mask=mask, on_step=on_step, batch_size=SEEDS,
         )  # fmt: skip
         settings = {
             "command": "generate", "prompt": how.prompt, "images": {one.name: one.picture.name for one in used},
@@ -201,7 +205,8 @@ def _part(studio: Studio, how: Wanted, tfg: float, count: int) -> Part:
             "weights": {one.name: one.weight for one in used}, "tokens": None, "cfg": how.cfg, "tfg": tfg,
             "interval": [0.0, 1.0], "negative": how.negative, "steps": how.steps, "scheduler": "dpm++",
             "start": how.start and how.start.name, "strength": strength, "mask": "painted" if mask else None,
-            "start_sha256": {"start": how.start.sha256} if how.start else {}, "scale": how.scale,
+            "start_sha256": {"start": how.start.sha256} if how.start else {}, "size": list(how.size),
+            "scale": how.scale,
         }  # fmt: skip
         return [
             Drawn(one, f"TFG {tfg:g}, seed {how.seed + k}", f"tfg-{tfg:g}-seed-{how.seed + k}.png",

@@ -14,7 +14,8 @@ WEIGHT = 20.0  # of guidance
 SEED = 2**32 - 1
 WORDS = 2000  # letters of a prompt
 PICTURES = 12  # of an average
-SIDE = 1024  # pixels that pictures are enlarged to
+SIDE = 1024  # pixels that pictures of the model's own size are enlarged to
+WIDER = 2  # times the model's own side that is drawn at most
 
 
 @dataclass(frozen=True)
@@ -65,4 +66,23 @@ def within(value: Any, name: str, low: float, high: float) -> float:
         return kept
     brought = BroughtWhole(kept) if isinstance(low, int) else BroughtReal(kept)
     brought.line = f"{name}: {value:g} is out of {low:g} to {high:g}, {kept:g} is taken."
+    return brought
+
+
+def side_within(value: Any, name: str, low: int, high: int, step: int) -> int:
+    """A side in pixels brought to `low` to `high`, which are multiples of `step`, and to the nearest one of those.
+
+    Raises:
+        InputError: it is no number.
+    """
+    kept = int(within(value, name, low, high))
+    drawn = (kept + step // 2) // step * step
+    if drawn == kept and kept == value:
+        return kept
+    brought = BroughtWhole(drawn)
+    brought.line = (
+        f"{name}: {value:g} is no multiple of {step}, {drawn} is taken."
+        if low <= value <= high
+        else f"{name}: {value:g} is out of {low} to {high}, {drawn} is taken."
+    )
     return brought

@@ -14,7 +14,7 @@ from PIL import Image
 from vilex.app.desk import Desk, Progress, Stopped
 from vilex.app.files import Files
 from vilex.app.guard import visitor_of
-from vilex.app.limits import SIDE, Limits
+from vilex.app.limits import SIDE, WIDER, Limits
 from vilex.app.uploads import read_picture
 from vilex.errors import InputError, printable
 from vilex.extras import needs
@@ -87,6 +87,15 @@ class Studio:
         own = lexicon.t2i.image_size
         self.most_scale = max(1, min(16, SIDE // own))
         self.scale = max(1, min(self.most_scale, 256 // own))  # by default
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The least and the most pixels a side that visitors may have drawn; alike where the model draws one size."""
+        t2i = self.lexicon.t2i
+        own, step = t2i.image_size, t2i.size_step
+        if not t2i.resizable:
+            return own, own
+        return max(1, own // WIDER // step) * step, min(WIDER * own // step, t2i.most_places or WIDER * own) * step
 
     def keep(self, drawn: Drawn, scale: int, owner: str) -> tuple[str, str]:
         """Write a picture with its settings for its owner, as a gallery takes it."""

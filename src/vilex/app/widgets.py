@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from vilex.app.limits import SEED, SEEDS, STEPS, WEIGHT, Brought, within
+from vilex.app.limits import SEED, SEEDS, STEPS, WEIGHT, Brought, side_within, within
 from vilex.app.studio import Studio, Upload, owner_of, short
 from vilex.errors import InputError
 from vilex.extras import needs
@@ -35,9 +35,25 @@ def seed_box() -> gr.Number:
     return made
 
 
+def side_box(studio: Studio, label: str) -> gr.Number:
+    """Pixels a side of what is drawn; hidden where the model draws one size."""
+    (low, high), step = studio.sides, studio.lexicon.t2i.size_step
+    made = gr.Number(
+        studio.lexicon.t2i.image_size, label=label, precision=0, minimum=low, maximum=high, step=step, min_width=100,
+        visible=low < high,
+    )  # fmt: skip
+    made.preprocess = lambda payload: _said(side_within, payload, label, low, high, step)
+    return made
+
+
 def _held(payload: Any, label: str, low: float, high: float) -> float:
+    return _said(within, payload, label, low, high)
+
+
+def _said(check: Callable[..., Any], *given: Any) -> Any:
+    """What a check gives; what it refuses is a line in the page."""
     try:
-        return within(payload, label, low, high)
+        return check(*given)
     except InputError as error:
         raise gr.Error(str(error), print_exception=False, title="Not drawn") from None
 
@@ -68,14 +84,17 @@ def _upload(payload: Any) -> Upload | None:
 
 
 class Settings:
-    """How pictures are drawn: guidance, steps, size, seeds; folded away."""
+    """How pictures are drawn: guidance, steps, enlargement, seeds, `sizes` if wanted; folded away."""
 
-    def __init__(self, studio: Studio, cfg: float = 3.0, seeds: bool = True):
+    def __init__(self, studio: Studio, cfg: float = 3.0, seeds: bool = True, sizes: bool = False):
         with gr.Accordion("Settings", open=False):
             self.cfg = slider(0.0, WEIGHT, cfg, "CFG", 0.5, "Picture against nothing; 1 is none.")
             with gr.Row():
                 self.steps = slider(1, STEPS, 20, "Steps")
-                self.scale = slider(1, studio.most_scale, studio.scale, "Times larger")
+                self.scale = slider(1, studio.most_scale, studio.scale, "Scale")
+            if sizes:
+                with gr.Row():
+                    self.width, self.height = side_box(studio, "Width"), side_box(studio, "Height")
             with gr.Row():
                 self.seed = seed_box()
                 self.seeds = slider(1, SEEDS, 1, "Seeds") if seeds else None
