@@ -69,6 +69,11 @@ def test_more_sources_settle_more():
         vilex("power", "--sources", "20,1")
 
 
+def test_side_by_side_few_sources_make_fewer_comparisons_and_that_is_said():
+    said = vilex("power", "--sources", "10,60", "--raters", "5", "--comparisons", "40", "--difference", "0.9")
+    assert said.endswith("\n10 sources make 10 comparisons; each rater of theirs has so many.\n")
+
+
 def test_power_of_a_design_that_cannot_be_dealt_is_one_line():
     with pytest.raises(InputError, match=r"^--comparisons 41: 20 sources and 2 pairs of methods make 40; give at most"):
         vilex("power", "--sources", "20", "--methods", "3", "--one-against-all", "--comparisons", "41")

@@ -116,15 +116,22 @@ def power(
     if few := [count for count in counts if count < 2]:
         raise InputError(f"--sources {few[0]}: expected 2 to {MOST_SOURCES}")
     pairs = method_pairs(methods, 0 if one_against_all else None)
-    tables = {}
+    tables, wanted, strict = {}, comparisons or COMPARISONS, comparisons is not None and len(counts) == 1
+    each = {count: wanted if strict else min(wanted, count * len(pairs)) for count in counts}
     for count in counts:
-        deal = Deal(comparisons or min(COMPARISONS, count * len(pairs)), 0, 0, 0)
-        tables[count] = power_table(count, pairs, deal, raters, difference, seed)
+        tables[count] = power_table(count, pairs, Deal(each[count], 0, 0, 0), raters, difference, seed)
     summary = {
         "pairs": len(pairs), "difference": difference,
+        "comparisons": {str(count): most for count, most in each.items()},
         "power": {str(count): [vars(one) for one in table] for count, table in tables.items()},
     }  # fmt: skip
     lines = _side_by_side(tables, difference)
+    if comparisons is not None:
+        lines += [
+            f"{count} sources make {most} comparisons; each rater of theirs has so many."
+            for count, most in each.items()
+            if most < comparisons
+        ]
     if len(counts) == 1:
         lines = _settled(tables[counts[0]], raters, difference)
     print_summary(summary, "\n".join(lines), quiet, as_json)

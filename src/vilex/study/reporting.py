@@ -111,7 +111,7 @@ def plot_win_rates(results: dict[str, Any], path: Path) -> None:
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=8)
     panels[0].set_yticks(range(len(titles)), titles)
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(pairs) - 0.5, -0.5)
     figure.supxlabel("share of answers for the first", fontsize=8)
     with replacing(path) as aside:
         figure.savefig(aside, format="svg", metadata={"Date": None})
