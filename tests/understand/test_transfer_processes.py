@@ -11,15 +11,19 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.understand import small
+from vilex.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 
 
 def train(folder, out, *overrides, processes=1):
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] * (processes > 1)
-    command = [sys.executable, *launcher, "-m", "vilex", "understand", "train", f"{folder}/run.toml", f"run.out={out}"]
-    done = subprocess.run([*command, *overrides, "--quiet"], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    words = ["understand", "train", f"{folder}/run.toml", f"run.out={out}", *overrides, "--quiet"]
+    if processes == 1:  # in this process, which has imported everything already
+        app(words, standalone_mode=False)
+    else:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "vilex"]
+        done = subprocess.run([sys.executable, *launcher, *words], capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
     lines = map(json.loads, Path(out, "log.jsonl").read_text().splitlines())
     return [row["loss"] for row in lines], load_file(f"{out}/vlm/model.safetensors")
 
