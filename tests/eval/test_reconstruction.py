@@ -242,7 +242,7 @@ def test_another_encoder_is_a_row_whose_pictures_are_its_own(lexicon, settings, 
 
 def test_captions_that_are_missing_are_named(lexicon, settings):
     two = replace(settings, captions=("first", "second"))
-    with pytest.raises(InputError, match=r"0\.png: 1 captions, at least 2 expected"):
+    with pytest.raises(InputError, match=r"0\.png: 1 captions, at least 2 expected; .*--captions 0"):
         evaluate_reconstruction(lexicon, two)
 
 

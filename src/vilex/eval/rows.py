@@ -144,6 +144,6 @@ def _caption(example: CaptionedImage, which: int) -> str:
     if which >= len(example.captions):
         raise InputError(
             f"{example.name}: {len(example.captions)} captions, at least {which + 1} expected; "
-            "evaluate without captions, or add them"
+            "evaluate without captions (--captions 0), or add them"
         )
     return example.captions[which]
