@@ -9,8 +9,9 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vilex.composition import compose, inject
 from vilex.encoder import ViLexEncoder
-from vilex.prompt import Prompt, Slot, compose, inject
+from vilex.prompt import Prompt, Slot
 from vilex.t2i import Condition
 from vilex.t2i.stable_diffusion import StableDiffusion
 

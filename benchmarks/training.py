@@ -11,10 +11,11 @@ from PIL import Image
 
 from benchmarks.plain import PlainLoop
 from benchmarks.syncs import counting_syncs
+from vilex.composition import compose, inject
 from vilex.data import Batch, make_loader, open_sources
 from vilex.data.config import DataConfig
 from vilex.encoder import EMBEDDED, ViLexEncoder
-from vilex.prompt import Prompt, Slot, compose, inject
+from vilex.prompt import Prompt, Slot
 from vilex.t2i import Condition, load_t2i
 from vilex.train.config import TrainConfig
 from vilex.train.toml import build

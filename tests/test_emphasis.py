@@ -8,10 +8,11 @@ from compel import Compel, ReturnedEmbeddingsType
 from compel.embeddings_provider import SplitLongTextMode
 
 from tests.families import FAMILIES
+from vilex.composition import compose_chunks
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.lexicon import VisualLexicon
-from vilex.prompt import Prompt, PromptWarning, Slot, compose_chunks, literal, parse
+from vilex.prompt import Prompt, PromptWarning, Slot, literal, parse
 from vilex.t2i import load_t2i
 
 LONG = " ".join(["cat in snow with dog"] * 40)  # five chunks

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from benchmarks.words import clip_words
+from vilex.composition import Frame, compose, inject, set_budgets
 from vilex.errors import InputError
-from vilex.prompt import Frame, Prompt, PromptWarning, Slot, compose, inject, parse, set_budgets
+from vilex.prompt import Prompt, PromptWarning, Slot, parse
 
 
 @pytest.fixture(scope="module", params=["<|endoftext|>", "!"], ids=["pads-with-eos", "pads-with-0"])

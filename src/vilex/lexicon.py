@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vilex.checks import PICTURES, STEPS, instance, whole
+from vilex.composition import compose_chunks, set_budgets
 from vilex.device import check_device
 from vilex.drawing import Drawing
 from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
@@ -21,7 +22,7 @@ from vilex.hub.folder import check_fingerprint, is_inside, resolve_base, weights
 from vilex.img2img import start_from
 from vilex.pictures.fit import Fit, check_fit, much_cut, warn_of_cuts
 from vilex.pictures.inputs import FORMS, PictureLike, each_picture, one_or_several, open_picture
-from vilex.prompt import Prompt, compose_chunks, parse, set_budgets
+from vilex.prompt import Prompt, parse
 from vilex.requests import by_name, check_emphasis, drawn_size, prompts_of, seeds_of, warn_of_unused, weights_of
 from vilex.sample import make_scheduler
 from vilex.scheduler_options import Scheduler

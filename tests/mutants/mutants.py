@@ -264,14 +264,14 @@ DRAWING = [
     ),
     Mutant(
         "words that are cut leave no room for those after them",
-        "prompt.py",
+        "composition.py",
         "for_words -= min(len(words), for_words)",
         "for_words -= len(words)",
         ("tests/test_prompt.py::test_words_are_cut_never_images",),
     ),
     Mutant(
         "the last tokens are injected, not the first",
-        "prompt.py",
+        "composition.py",
         "images[name][:count].to(embeddings)",
         "images[name][-count:].to(embeddings)",
         ("tests/test_prompt.py::test_inject_writes_tokens_and_passes_gradients",),

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vilex.app.limits import WORDS
+from vilex.composition import Frame, set_budgets
 from vilex.errors import InputError
-from vilex.prompt import Frame, Prompt, Slot, image_name, parse, set_budgets
+from vilex.prompt import Prompt, Slot, image_name, parse
 from vilex.requests import check_emphasis
 
 

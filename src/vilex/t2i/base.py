@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from vilex.prompt import Frame, Prompt
+from vilex.composition import Frame
+from vilex.prompt import Prompt
 from vilex.t2i.text import TextEncoder
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vilex.prompt import Frame, Prompt
+from vilex.composition import Frame
+from vilex.prompt import Prompt
 from vilex.t2i.text import TextEncoder
 
 MARK = "\0"  # stands for the prompt where a template is cut

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vilex.prompt import Frame, Prompt
+from vilex.composition import Frame
+from vilex.prompt import Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.chat import within
 from vilex.t2i.flux import pack, places, unpack

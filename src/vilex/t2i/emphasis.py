@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vilex.prompt import Composed, Prompt, compose, compose_chunks
+from vilex.composition import Composed, compose, compose_chunks
+from vilex.prompt import Prompt
 from vilex.t2i.text import TextEncoder
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from vilex.checks import whole
+from vilex.composition import Frame
 from vilex.errors import InputError
 from vilex.hub.folder import as_configured, read_json
-from vilex.prompt import Frame
 from vilex.t2i.base import FrozenT2I
 from vilex.t2i.codec import LatentCodec, ScaledLatents
 from vilex.t2i.offload import device_of, offload

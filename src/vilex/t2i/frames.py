@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vilex.prompt import Frame
+from vilex.composition import Frame
 
 
 @dataclass(frozen=True)

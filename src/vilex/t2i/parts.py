@@ -89,7 +89,7 @@ def frozen_bytes(t2i: FrozenT2I, quantize: str | None = None) -> int:
     return sum(stored_bytes(getattr(t2i, name), quantize if name != AUTO_ENCODER else None) for name in t2i.names)
 
 
-def _load(folder: Path, kind: Any, dtype: torch.dtype, quantize: str | None) -> Any:
+def _load(folder: Path, kind: Any, dtype: torch.dtype, quantize: str | None = None) -> Any:
     if not issubclass(kind, nn.Module):
         return _load_words(folder, kind)
     how = {"quantization_config": quantization_of(kind, quantize, dtype)} if quantize else {}

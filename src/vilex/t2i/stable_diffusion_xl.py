@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vilex.prompt import Frame, Prompt
+from vilex.composition import Frame
+from vilex.prompt import Prompt
 from vilex.t2i.base import Condition
 from vilex.t2i.emphasis import clip_features
 from vilex.t2i.folder import DiffusersT2I

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vilex.prompt import Composed, Frame, Prompt, compose, inject
+from vilex.composition import Composed, Frame, compose, inject
+from vilex.prompt import Prompt
 from vilex.t2i.offload import device_of
 
 SEES_ALL = ("t5", "t5_gemma_module")  # model types whose positions see what is behind them too
