@@ -54,6 +54,8 @@ def visit(address, number, lines, barrier):
                 None,
                 "",
                 1.0,
+                64,
+                64,
                 {"path": path, "orig_name": name},
                 "one",
                 1,

@@ -113,7 +113,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path):
         assert list(tmp_path.glob("vilex-app-*"))
         httpx.get(address)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert "Traceback" not in process.stderr.read()
     assert not list(tmp_path.glob("vilex-app-*"))
 

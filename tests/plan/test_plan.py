@@ -182,7 +182,8 @@ def test_memory_that_runs_out_ends_with_advice(config, tmp_path, images, monkeyp
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_ready_configs_fit_their_cards_at_the_published_sizes(path, published):
+def test_ready_configs_fit_their_cards_at_the_published_sizes(path, published, monkeypatch):
+    monkeypatch.setattr("vilex.plan.memory.flops_of", lambda step: 0)  # half of the time, and not what is asked here
     config = localised(path, published)
     processes, gigabytes = {"24gb": (1, 24), "8gpu": (8, 80), "paper": (64, 80)}[path.stem.rsplit("-", 1)[1]]
     plan = make_plan(config, processes)

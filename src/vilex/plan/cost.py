@@ -9,7 +9,7 @@ from torch import Tensor
 from vilex.data import Batch
 from vilex.encoder import ViLexEncoder
 from vilex.lexicon import TOGETHER
-from vilex.plan.memory import bytes_of, measure, sampling_memory
+from vilex.plan.memory import bytes_of, flops_of, measure, sampling_memory
 from vilex.plan.timing import time_step
 from vilex.t2i import attach_adapter
 from vilex.t2i.folder import DiffusersT2I
@@ -53,7 +53,7 @@ def count_step(
 
 def count_flops(config: TrainConfig, t2i: DiffusersT2I, encoder: ViLexEncoder, micro: int) -> int:
     """FLOPs of one micro-batch; see `count_step`."""
-    _, flops = measure(lambda: _forward_backward(config, t2i, encoder, micro, "meta"))
+    flops = flops_of(lambda: _forward_backward(config, t2i, encoder, micro, "meta"))
     encoder.zero_grad()
     return flops
 

@@ -84,9 +84,14 @@ def measure(step: Callable[[], None]) -> tuple[int, int]:
     """
     with fused_attention(), LiveBytes() as memory:
         step()
-    with fused_attention(), FlopCounterMode(display=False) as counter, LiveBytes():
+    return memory.peak, flops_of(step)
+
+
+def flops_of(step: Callable[[], None]) -> int:
+    """FLOPs of a step on shapes alone."""
+    with fused_attention(), FlopCounterMode(display=False) as counter:
         step()
-    return memory.peak, counter.get_total_flops()
+    return counter.get_total_flops()
 
 
 def bytes_of(module: nn.Module) -> int:
