@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 SOURCES = sorted((ROOT / "src" / "vilex").rglob("*.py"))
-NOT_INSTALLED_HERE = {"open_clip": "open_clip_torch", "torch_fidelity": "torch-fidelity", "torchvision": "torchvision"}
+NOT_INSTALLED_HERE = {"open_clip": "open_clip_torch", "torch_fidelity": "torch-fidelity", "torchvision": "torchvision",
+                      "bitsandbytes": "bitsandbytes"}  # fmt: skip
 
 
 def normal(name):

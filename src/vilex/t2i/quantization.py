@@ -32,10 +32,11 @@ def check_quantization(way: str | None) -> None:
         raise InputError(f"quantize '{way}': expected {' or '.join(WAYS)}")
     if way == "nf4" and not torch.cuda.is_available():
         raise InputError("quantize 'nf4': needs a CUDA card; use int8, or none")
-    with needs("quantization"):
-        if way == "int8":
+    if way == "int8":
+        with needs("quantization"):
             import torchao  # noqa: F401
-        else:
+    else:
+        with needs("nf4"):
             import bitsandbytes  # noqa: F401
 
 
