@@ -87,7 +87,7 @@ def training(base: Path, tower: Path, width: int) -> TrainConfig:
         ModelConfig(str(base), str(tower), pooler_width=min(width, 1024), frozen_dtype="bfloat16"),
         DataConfig("images"),
         optim=OptimConfig(name="adamw"),
-        run=RunConfig(batch_size=1, mixed_precision="bf16", gradient_checkpointing=True, device="cpu", sample_every=0),
+        run=RunConfig(batch_size=1, mixed_precision="bf16", gradient_checkpointing=True, sample_every=0),
     )
 
 
