@@ -106,8 +106,18 @@ def serve(folder: Path, name: str, revision: str = "main") -> Iterator[Hub]:
         server.server_close()
 
 
-def at_hub(folder, *words, **more):
-    """A command with a cache of its own in `folder`, as the user of a hub runs it."""
+def at_hub(folder, *words, asked=None, **more):
+    """A command with a cache of its own in `folder`, as the user of a hub runs it; `asked`: on its input, as JSON."""
     clean = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
     env = clean | {"HF_HOME": str(folder / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_TOKEN": "hf_x"} | more
-    return subprocess.run([sys.executable, *map(str, words)], env=env, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, *map(str, words)], env=env, capture_output=True, text=True,
+        input=None if asked is None else json.dumps(asked, default=str),
+    )  # fmt: skip
+
+
+def commands_at_hub(folder, *commands, **more):
+    """Several commands, one after the other in one process: (exit status, stdout, stderr) of each."""
+    done = at_hub(folder, "-m", "tests.packaging.without", asked={"packages": [], "commands": commands}, **more)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.hub_server import at_hub, serve
+from tests.hub_server import commands_at_hub, serve
 from vilex.encoder import ViLexConfig, ViLexEncoder
 from vilex.errors import InputError
 from vilex.hub.card import card_for
@@ -32,17 +32,15 @@ def test_pushed_over_http_and_why_it_could_not(tmp_path, encoder):
     remote = tmp_path / "remote"
     remote.mkdir()
     (encoder / "notes.log").write_text("mine")
-    words = ["-m", "vilex", "push", encoder, "me/it", "--private", "--revision", "v2"]
+    words = ["push", encoder, "me/it", "--private", "--revision", "v2"]
+    named = [*words, "--base", "someone/base@v1"]
     with serve(remote, "me/it", "v2") as hub:
-        unnamed = at_hub(tmp_path, *words, HF_ENDPOINT=hub.address)
-        assert unnamed.returncode == 2 and "give its id on the hub with --base" in unnamed.stderr and not hub.asked
-        words += ["--base", "someone/base@v1"]
-        done = at_hub(tmp_path, *words, HF_ENDPOINT=hub.address)
-        again = at_hub(tmp_path, *words, HF_ENDPOINT=hub.address)
-        assert again.returncode == 2 and "me/it: has README.md already; --overwrite makes a new commit" in again.stderr
-        over = at_hub(tmp_path, *words, "--overwrite", HF_ENDPOINT=hub.address)
-        assert over.returncode == 0, over.stderr
-    assert done.returncode == 0 and f"{hub.address}/me/it/commit/" in done.stdout, done.stderr
+        ((status, _, said),) = commands_at_hub(tmp_path, words, HF_ENDPOINT=hub.address)
+        assert status == 2 and "give its id on the hub with --base" in said and not hub.asked
+        done, again, over = commands_at_hub(tmp_path, named, named, [*named, "--overwrite"], HF_ENDPOINT=hub.address)
+    assert again[0] == 2 and "me/it: has README.md already; --overwrite makes a new commit" in again[2]
+    assert over[0] == 0, over[2]
+    assert done[0] == 0 and f"{hub.address}/me/it/commit/" in done[1], done[2]
     created = dict(hub.asked)["api/repos/create"]
     assert (created["organization"], created["name"], created["visibility"]) == ("me", "it", "private")
     assert "api/models/me/it/branch/v2" in dict(hub.asked)
@@ -57,9 +55,9 @@ def test_pushed_over_http_and_why_it_could_not(tmp_path, encoder):
     assert config.base_model == "someone/base@v1" and config.training["config"]["run"] == {"steps": 7}
     assert config.training["config"]["model"] == {"tower": "google/siglip@main"}
     assert config.training["config"]["data"] == {"sources": [{"path": "hf:someone/data", "weight": 2.0}, {}]}
-    refused = at_hub(tmp_path, *words, HF_ENDPOINT=hub.address)  # nobody listens there any more
-    assert refused.returncode == 2 and "error: me/it: the hub was not reached (" in refused.stderr
-    assert refused.stderr.strip().count("\n") == 0
+    ((status, _, said),) = commands_at_hub(tmp_path, named, HF_ENDPOINT=hub.address)  # nobody listens there any more
+    assert status == 2 and "error: me/it: the hub was not reached (" in said
+    assert said.strip().count("\n") == 0
 
 
 def test_what_is_published_is_what_draws(tmp_path, encoder, sd_folder, pictures):
