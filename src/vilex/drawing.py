@@ -15,7 +15,6 @@ from vilex.prompt import Prompt
 from vilex.sample import make_scheduler, sample
 from vilex.scheduler_options import Scheduler
 from vilex.t2i.base import FrozenT2I
-from vilex.t2i.folder import DiffusersT2I
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Drawing:
     def draw_all(
         self,
         prompts: Sequence[Prompt],
-        views: Sequence[DiffusersT2I],
+        chunks: Sequence[int | None],
         seeds: Sequence[int],
         batch_size: int,
         on_step: Callable[[int, int], None] | None = None,
@@ -49,18 +48,19 @@ class Drawing:
         """One picture for each prompt and seed, in their order, at most `batch_size` at once.
 
         Args:
-            views: of the frozen model, the one that draws each picture.
+            chunks: into how many each prompt is read, see `vilex.t2i.emphasis`; None: into one, its words cut.
             on_step: called with (finished, all) denoising steps.
         """
-        batches = _in_batches(views, batch_size)
+        batches = _in_batches(chunks, batch_size)
         drawn: dict[int, Image.Image] = {}
-        for number, (view, batch) in enumerate(batches):
+        for number, (count, batch) in enumerate(batches):
 
             def report(step: int, done: int = self.steps * number) -> None:
                 if on_step:
                     on_step(done + min(step, self.steps), self.steps * len(batches))
 
-            pictures = replace(self, t2i=view).draw([prompts[i] for i in batch], [seeds[i] for i in batch], report)
+            own = self if count is None else replace(self, t2i=self.t2i.chunking(count))
+            pictures = own.draw([prompts[i] for i in batch], [seeds[i] for i in batch], report)
             drawn |= zip(batch, pictures, strict=True)
         return [drawn[i] for i in range(len(prompts))]
 
@@ -97,10 +97,10 @@ class Drawing:
         return Mixture.read(self.t2i, branches, prompts, self.tokens, self.negative)
 
 
-def _in_batches(views: Sequence[DiffusersT2I], size: int) -> list[tuple[DiffusersT2I, list[int]]]:
-    """Numbers of pictures that are drawn together, at most `size`: those that one view of the frozen model draws."""
+def _in_batches(chunks: Sequence[int | None], size: int) -> list[tuple[int | None, list[int]]]:
+    """Numbers of pictures that are drawn together, at most `size`: those whose prompts are read in as many chunks."""
     found = []
-    for view in dict.fromkeys(views):
-        numbers = [i for i, own in enumerate(views) if own is view]
-        found += [(view, numbers[first : first + size]) for first in range(0, len(numbers), size)]
+    for count in dict.fromkeys(chunks):
+        numbers = [i for i, own in enumerate(chunks) if own == count]
+        found += [(count, numbers[first : first + size]) for first in range(0, len(numbers), size)]
     return found

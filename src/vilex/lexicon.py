@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vilex.checks import PICTURES, STEPS, instance, whole
-from vilex.composition import compose_chunks, set_budgets
+from vilex.composition import set_budgets
 from vilex.device import check_device
 from vilex.drawing import Drawing
 from vilex.encoder import ViLexEncoder, encoder_folder, load_encoder
@@ -28,6 +28,7 @@ from vilex.sample import make_scheduler
 from vilex.scheduler_options import Scheduler
 from vilex.t2i import attach_adapter, load_t2i
 from vilex.t2i.base import Condition
+from vilex.t2i.emphasis import chunks_of
 from vilex.t2i.folder import DiffusersT2I
 from vilex.t2i.pipeline import Pipeline, as_pipeline
 from vilex.tokens import given_tokens
@@ -51,7 +52,6 @@ class VisualLexicon:
                 f"use the base model it was trained with ({encoder.config.base_model})"
             )
         self.encoder, self.t2i = encoder.eval(), attach_adapter(encoder, t2i)
-        self._views: dict[tuple[tuple[int, int], int], DiffusersT2I] = {}  # by size and number of chunks
         self.encoder_sha256: str | None = None  # of its weight file, where it came from one
         self.base_sha256: dict[str, str] = {}  # of the frozen model's, as far as the encoder knows them
 
@@ -277,9 +277,10 @@ class VisualLexicon:
         with self.t2i.turn:
             begin = None if start is None else start_from(t2i, start, steps, strength, mask)
         drawing = Drawing(t2i, tokens, shares, against, guidance, scheduler, steps, begin)
+        asked_chunks = [chunks_of([one, against], t2i) if long_prompts else None for one in budgeted]
         prompts = [one for one in budgeted for _ in range(num_images)]
-        views = [self._view(t2i, [one, against], long_prompts) for one in prompts]
-        return drawing.draw_all(prompts, views, seeds, batch_size, on_step)
+        chunks = [count for count in asked_chunks for _ in range(num_images)]
+        return drawing.draw_all(prompts, chunks, seeds, batch_size, on_step)
 
     def prompt_embeds(
         self,
@@ -340,7 +341,7 @@ class VisualLexicon:
             raise InputError(
                 "text_free steers away from the images alone, not from words; leave out the negative prompt"
             )
-        view = self._view(self.t2i, [*asked, *against], long_prompts)
+        view = self.t2i.chunking(chunks_of([*asked, *against], self.t2i)) if long_prompts else self.t2i
         t2i = view.skipping(clip_skip) if clip_skip else view
         if text_free:
             other, against = t2i, [one.image_only() for one in asked]
@@ -388,13 +389,6 @@ class VisualLexicon:
         if num_tokens is not None:
             num_tokens = whole(num_tokens, "num_tokens", 1, self.t2i.frame.room)
         return set_budgets(prompt, self.t2i.frame, available, num_tokens, long_prompts)
-
-    def _view(self, t2i: DiffusersT2I, prompts: Sequence[Prompt], long_prompts: bool) -> DiffusersT2I:
-        """The frozen model as it reads prompts in as many chunks as the longest needs."""
-        if not long_prompts:
-            return t2i
-        chunks = max(len(compose_chunks(one, encoder.frame)) for one in prompts for encoder in t2i.encoders)
-        return self._views.setdefault((t2i.picture_size, chunks), t2i.chunking(chunks))
 
 
 def embeds_of(asked: Condition, against: Condition) -> dict[str, Tensor | list[Tensor]]:

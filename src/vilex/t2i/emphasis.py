@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vilex.composition import Composed, compose, compose_chunks
 from vilex.prompt import Prompt
+from vilex.t2i.base import FrozenT2I
 from vilex.t2i.text import TextEncoder
 
 
@@ -51,6 +52,11 @@ def clip_features(
         found = _stress(found, layouts, features(nothing))
     first = output if each == 1 else type(output)(**{name: _every(value, each) for name, value in output.items()})
     return found.reshape(len(prompts), -1, found.shape[-1]), first
+
+
+def chunks_of(prompts: Sequence[Prompt], t2i: FrozenT2I) -> int:
+    """Into how many chunks the longest of some prompts is read."""
+    return max(len(compose_chunks(one, encoder.frame)) for one in prompts for encoder in t2i.encoders)
 
 
 def _padded(prompt: Prompt, encoder: TextEncoder, chunks: int) -> list[Composed]:
