@@ -39,6 +39,13 @@ class Models:
     lora: Iterable[str] | None = None
     checkpoint: Path | None = None
 
+    @property
+    def loras(self) -> list[tuple[str, float]]:
+        """Files and weights of `--lora`."""
+        from vilex.t2i.lora import split_lora
+
+        return [split_lora(given) for given in self.lora or ()]
+
     def load(self, quiet: bool) -> "VisualLexicon":
         """The models, on the device.
 
@@ -49,12 +56,11 @@ class Models:
 
         from vilex.device import check_device
         from vilex.lexicon import VisualLexicon
-        from vilex.t2i.lora import split_lora
 
         if self.dtype not in DTYPES:
             raise InputError(f"--dtype {self.dtype}: expected {', '.join(DTYPES)}")
         check_device(self.device, "--device")
-        loras = [split_lora(given) for given in self.lora or ()]
+        loras = self.loras  # said before anything is loaded
         with nullcontext() if quiet or not errors.is_terminal else errors.status(f"loading {self.model}"):
             return VisualLexicon.from_pretrained(
                 self.model, self.t2i, self.device, getattr(torch, self.dtype), self.offload,
@@ -63,13 +69,8 @@ class Models:
 
     def about(self, lexicon: "VisualLexicon") -> dict[str, Any]:
         """What is drawn with, as manifests and pictures say it; of options that are not used, nothing."""
-        from vilex.hub.folder import file_hash
-        from vilex.t2i.lora import split_lora
-
-        loras = [
-            {"file": file, "weight": weight, "sha256": file_hash(file)}
-            for file, weight in map(split_lora, self.lora or ())
-        ]
+        hashed = lexicon.t2i.changed.get("loras", [])
+        loras = [{"file": file, **own} for (file, _), own in zip(self.loras, hashed, strict=True)]
         chosen = {
             "quantize": self.quantize, "loras": loras, "checkpoint": self.checkpoint and str(self.checkpoint),
         }  # fmt: skip

@@ -51,7 +51,7 @@ def holds_pipeline(file: Path) -> bool:
     Raises:
         InputError: it cannot be read.
     """
-    return file.suffix == SAFETENSORS and any(_starts(key, *OF_AUTO_ENCODER, *OF_TEXT_ENCODERS) for key in _keys(file))
+    return file.suffix == SAFETENSORS and any(key.startswith(OF_AUTO_ENCODER + OF_TEXT_ENCODERS) for key in _keys(file))
 
 
 def load_single_file(
@@ -84,8 +84,8 @@ def load_single_file(
         parts = {**load_parts(folder, others, dtype, quantize), denoiser: own}
         return {name: _complete(parts[name], file, name) for name in classes}
     keys = _keys(file)
-    absent = [AUTO_ENCODER] * (AUTO_ENCODER in classes and not any(_starts(key, *OF_AUTO_ENCODER) for key in keys))
-    if not any(_starts(key, *OF_TEXT_ENCODERS) for key in keys):
+    absent = [AUTO_ENCODER] * (AUTO_ENCODER in classes and not any(key.startswith(OF_AUTO_ENCODER) for key in keys))
+    if not any(key.startswith(OF_TEXT_ENCODERS) for key in keys):
         absent += [name for name in with_weights(classes) if name.startswith("text_encoder")]
     words = [name for name, one in classes.items() if not issubclass(one, nn.Module)]
     given = load_parts(folder, {name: classes[name] for name in (*absent, *words)}, dtype)
@@ -126,7 +126,3 @@ def _keys(file: Path) -> list[str]:
             return list(opened.keys())
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"checkpoint {file}: cannot be read ({printable(error)[:100]}); fetch it again") from None
-
-
-def _starts(key: str, *prefixes: str) -> bool:
-    return key.startswith(prefixes)
