@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vilex.composition import Frame
 from vilex.prompt import Prompt
+from vilex.t2i.frames import framed
 from vilex.t2i.text import TextEncoder
 
 MARK = "\0"  # stands for the prompt where a template is cut
@@ -47,8 +48,7 @@ class ChatReader:
         Returns:
             Hidden states [B, L, d times the number of layers]; [B] on the CPU, how many of them are the prompt's.
         """
-        bare = self.nothing or self.encoder.frame
-        frames = [self.encoder.frame if prompt.parts and not prompt.against else bare for prompt in prompts]
+        frames = framed(prompts, self.encoder.frame, self.nothing or self.encoder.frame)
         how: dict[str, Any] = {"output_hidden_states": True, "use_cache": False}
         if "logits_to_keep" in signature(self.encoder.model.forward).parameters:
             how["logits_to_keep"] = 1  # nobody asks for the next word

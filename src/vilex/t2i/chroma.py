@@ -33,6 +33,7 @@ class Chroma(DiffusersT2I):
         "vae": ("AutoencoderKL",),
     }
     denoiser = "transformer"
+    square = 2
     mask_argument = "prompt_attention_mask"
     mask_dtype = None
     even_sigmas = True
@@ -43,10 +44,6 @@ class Chroma(DiffusersT2I):
         self.encoders = [TextEncoder(self.text_encoder, frame, native=True)]
         channels = self.transformer.config.in_channels // 4
         self.set_latent_shape(channels, self.vae.config.sample_size // self.codec.compression)
-
-    @property
-    def patch(self) -> int:
-        return 2
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         output, lengths = self.encoders[0].read(prompts, tokens, masked=True)

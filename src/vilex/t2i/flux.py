@@ -35,6 +35,7 @@ class Flux(DiffusersT2I):
         "vae": ("AutoencoderKL",),
     }
     denoiser = "transformer"
+    square = 2
     even_sigmas = True
     distilled_guidance = 3.5
 
@@ -46,10 +47,6 @@ class Flux(DiffusersT2I):
         ]
         compression = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.set_latent_shape(self.transformer.config.in_channels // 4, self.vae.config.sample_size // compression)
-
-    @property
-    def patch(self) -> int:
-        return 2
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         clip, t5 = (

@@ -42,6 +42,7 @@ class DiffusersT2I(FrozenT2I):
         steered: whether the pipeline takes what is steered away from.
         mask_dtype: as which numbers it takes that; None: as those of the embeddings.
         resizable: whether it draws pictures of other sizes than its own.
+        square: latents a side of one of the denoiser's places, where its configuration has no `patch_size` that says.
         reads_emphasis: whether its text encoders are CLIP's alone, which read stressed words and long prompts; see
             `vilex.t2i.emphasis`. chunks: how many each prompt is read in.
         index: model_index.json. tokenizers: by their names in it.
@@ -57,6 +58,7 @@ class DiffusersT2I(FrozenT2I):
     steered: ClassVar[bool] = True
     mask_dtype: ClassVar[torch.dtype | None] = torch.long
     resizable: ClassVar[bool] = True
+    square: ClassVar[int | None] = None
     reads_emphasis: ClassVar[bool] = False
     chunks: int | None = None
     codec: LatentCodec
@@ -242,7 +244,7 @@ class DiffusersT2I(FrozenT2I):
     @property
     def patch(self) -> int:
         """Latents a side of one of the denoiser's places."""
-        return int(getattr(self.network.config, "patch_size", 1))
+        return self.square or int(getattr(self.network.config, "patch_size", 1))
 
     @property
     def compression(self) -> int:

@@ -1,10 +1,11 @@
 """Frames of families that do something to words before they are read, or put a space before the prompt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vilex.composition import Frame
+from vilex.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,8 @@ def bare_frame(tokenizer: Any, positions: int, treat: Callable[[str], str] = str
     """What the tokenizer itself puts around a text; a word's space is its own."""
     own = Frame.of(tokenizer, positions)
     return TreatedFrame(tokenizer, positions, own.before, own.after, True, treat)
+
+
+def framed(prompts: Sequence[Prompt], frame: Frame, nothing: Frame) -> list[Frame]:
+    """Each prompt's frame; `nothing`: of one without words and images, and of what is steered away from."""
+    return [frame if prompt.parts and not prompt.against else nothing for prompt in prompts]

@@ -38,6 +38,7 @@ class Krea2(DiffusersT2I):
         "vae": ("AutoencoderKLQwenImage",),
     }
     denoiser = "transformer"
+    square = 2
     mask_argument = "prompt_embeds_mask"
     mask_dtype = torch.bool
     codec_kind = PerChannelLatents
@@ -55,10 +56,6 @@ class Krea2(DiffusersT2I):
         self.scheduler_config = {"max_image_seq_len": LARGEST, **self.scheduler_config, **shifts}
         side = getattr(self.vae.config, "sample_size", DEFAULT_SIZE) // self.codec.compression
         self.set_latent_shape(self.transformer.config.in_channels // 4, side)
-
-    @property
-    def patch(self) -> int:
-        return 2
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         sequence, lengths = self.reader.read(prompts, tokens)

@@ -41,6 +41,7 @@ class QwenImage(DiffusersT2I):
         "vae": ("AutoencoderKLQwenImage",),
     }
     denoiser = "transformer"
+    square = 2
     mask_argument = "prompt_embeds_mask"
     codec_kind = PerChannelLatents
     even_sigmas = True
@@ -52,10 +53,6 @@ class QwenImage(DiffusersT2I):
         self.reader = ChatReader(self.encoders[0], layers=(-1,), dropped=DROPPED, trimmed=True)
         side = getattr(self.vae.config, "sample_size", DEFAULT_SIZE) // self.codec.compression
         self.set_latent_shape(self.transformer.config.in_channels // 4, side)
-
-    @property
-    def patch(self) -> int:
-        return 2
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         sequence, lengths = self.reader.read(prompts, tokens)

@@ -16,7 +16,7 @@ from vilex.t2i.base import Condition
 from vilex.t2i.chat import within
 from vilex.t2i.codec import DeepCompression
 from vilex.t2i.folder import DiffusersT2I
-from vilex.t2i.frames import bare_frame, spaced_frame
+from vilex.t2i.frames import bare_frame, framed, spaced_frame
 from vilex.t2i.text import TextEncoder
 
 POSITIONS = 300
@@ -46,7 +46,7 @@ class Sana(DiffusersT2I):
 
     def read(self, prompts: Sequence[Prompt], tokens: Sequence[Mapping[str, Tensor]]) -> Condition:
         encoder = self.encoders[0]
-        frames = [encoder.frame if prompt.parts and not prompt.against else self.nothing for prompt in prompts]
+        frames = framed(prompts, encoder.frame, self.nothing)
         output, lengths = encoder.read(prompts, tokens, masked=True, frames=frames, use_cache=False)
         skipped = torch.tensor([len(frame.before) - 1 for frame in frames])  # between [BOS] and the prompt
         places = torch.arange(self.positions) + skipped[:, None]

@@ -31,6 +31,7 @@ class ZImage(DiffusersT2I):
         "vae": ("AutoencoderKL",),
     }
     denoiser = "transformer"
+    square = PATCH
     even_sigmas = True
 
     def setup(self) -> None:
@@ -39,10 +40,6 @@ class ZImage(DiffusersT2I):
         self.reader = ChatReader(self.encoders[0], layers=(-2,))
         compression = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.set_latent_shape(self.transformer.config.in_channels, self.vae.config.sample_size // compression)
-
-    @property
-    def patch(self) -> int:
-        return PATCH
 
     @property
     def most_places(self) -> int:
