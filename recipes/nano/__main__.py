@@ -8,7 +8,6 @@ background, out of other work's way, with its log in a file:
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from recipes.nano.autoencoder import train_autoencoder
 from recipes.nano.baselines import train_baselines
 from recipes.nano.data import compose
+from recipes.nano.entry import run_main
 from recipes.nano.export import export
 from recipes.nano.pooler import train_pooler
 from recipes.nano.presets import Preset
@@ -26,7 +26,6 @@ from recipes.nano.tower import train_tower
 from recipes.nano.understanding.contest import write_tables
 from recipes.nano.understanding.towers import make_towers
 from recipes.nano.vilex import train_vilex
-from vilex.errors import InputError
 from vilex.train.toml import load_toml
 
 STAGES = {
@@ -85,8 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_main(main)

@@ -11,7 +11,6 @@ Everything is in OUT/eyes, and goes on where it was stopped.
 """
 
 import argparse
-import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,10 @@ import pyarrow.parquet
 import torch
 from PIL import Image
 
+from recipes.nano.entry import run_main
 from recipes.nano.sprites import CONCEPTS, STYLES, Sprite, load_sprites, select
-from recipes.nano.understanding.data import drawings_of
+from recipes.nano.understanding.data import drawings_of, png_bytes
 from recipes.nano.understanding.scenes import WideScene, random_wide_scene
-from vilex.errors import InputError
 from vilex.eval.eyesight.asked import EyesSettings
 from vilex.eval.eyesight.protocol import evaluate_eyes, to_tables
 from vilex.paths import replacing, write_text
@@ -39,7 +38,7 @@ def compose_styles(sprites: list[Sprite], out: Path) -> tuple[Path, Path]:
     paths = out / "styles-train.parquet", out / "styles-test.parquet"
     for path, held_out in zip(paths, (False, True), strict=True):
         if not path.is_file():
-            rows = [{"image": _png(one.image), "label": one.style} for one in sprites if one.held_out == held_out]
+            rows = [{"image": png_bytes(one.image), "label": one.style} for one in sprites if one.held_out == held_out]
             with replacing(path) as aside:
                 pyarrow.parquet.write_table(pa.Table.from_pylist(rows), aside)
     return paths
@@ -104,12 +103,6 @@ def _say(name: str) -> Any:
     return say
 
 
-def _png(image: Image.Image) -> bytes:
-    content = io.BytesIO()
-    image.save(content, "PNG")
-    return content.getvalue()
-
-
 def parse(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -137,8 +130,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_main(main)

@@ -7,7 +7,6 @@ De-Diffusion. The judge of the report sits in as a rater, if it is there. Answer
 """
 
 import argparse
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from recipes.nano.entry import run_main
 from recipes.nano.presets import Preset
 from recipes.nano.tables.judge import Judge, load_judge
 from recipes.nano.tables.verdicts import overlap
@@ -124,8 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_main(main)

@@ -12,7 +12,6 @@ shares the rows between them: with `threads=1` each, that is faster than two thr
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -35,6 +34,7 @@ from recipes.nano.understanding.towers import Missing, encoder_folder
 from recipes.nano.vilex import settled_precision
 from vilex.errors import InputError
 from vilex.hub.folder import weights_hash
+from vilex.paths import replacing
 from vilex.understand.config import (
     AskingConfig,
     DecodeConfig,
@@ -124,9 +124,8 @@ def prepare(preset: Preset, out: Path, sets: Path) -> Path:
     if not (home / "language" / "config.json").is_file():
         examples = read_examples(sets / "train.jsonl")
         make_language((text for one in examples for text in (one.prefix, *one.suffixes)), settings, home / "language")
-    aside = home / f"run.{os.getpid()}.tmp"
-    write_toml(run_config(preset, out, sets, home), aside)
-    os.replace(aside, home / "run.toml")
+    with replacing(home / "run.toml") as aside:
+        write_toml(run_config(preset, out, sets, home), aside)
     return home
 
 

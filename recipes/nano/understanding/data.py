@@ -86,21 +86,26 @@ def _scene_row(
     scene = random_wide_scene(sprites, rng, first)
     masks = [Image.fromarray(scene.mask(thing)) for thing in scene.things]
     questions = questions_of(scene, rng, words, about)
-    return {"images": [_png(scene.render())], "questions": [*map(asdict, questions)], "masks": [*map(_png, masks)]}
+    return {
+        "images": [png_bytes(scene.render())],
+        "questions": [*map(asdict, questions)],
+        "masks": [*map(png_bytes, masks)],
+    }
 
 
 def _clip_row(
     sprites: list[Sprite], first: Sprite, rng: np.random.Generator, words: list[str], about: int | None
 ) -> dict[str, Any]:
     clip = random_clip(sprites, rng, first, about)
-    return {"images": [*map(_png, clip.render())], "questions": [*map(asdict, clip.questions())], "masks": []}
+    return {"images": [*map(png_bytes, clip.render())], "questions": [*map(asdict, clip.questions())], "masks": []}
 
 
 def _digest(sprite: Sprite) -> int:
     return hashlib.sha256(f"{sprite.concept}|{sprite.style}|split".encode()).digest()[0]
 
 
-def _png(image: Image.Image) -> bytes:
+def png_bytes(image: Image.Image) -> bytes:
+    """A picture as a PNG."""
     content = io.BytesIO()
     image.save(content, "PNG")
     return content.getvalue()

@@ -4,14 +4,13 @@ Trained on the outlines of all training drawings, whatever their concept; measur
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from recipes.nano.entry import run_main
 from recipes.nano.sprites import Sprite, load_sprites
-from vilex.errors import InputError
 from vilex.understand.mask_codec import SHIPPED, load_codec
 from vilex.understand.mask_training import CodecConfig, overlap, train_codec
 from vilex.understand.masks import cut
@@ -60,8 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_main(main)

@@ -15,7 +15,6 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from recipes.nano.entry import run_main
 from recipes.nano.understanding.data import SPLITS, Sizes, compose_benchmark
 from recipes.nano.understanding.questions import REFER
 from recipes.nano.understanding.sets import examples_of_table
@@ -169,8 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_main(main)

@@ -4,7 +4,6 @@ The main run never saw a quarter of anything, so its tokens may say less of one 
 the other tables (`recipes/nano/data.py`); of a quarter nothing is said but that it is a part of a picture.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from recipes.nano.scenes import SIZE
 from recipes.nano.sprites import CONCEPTS, load_sprites, select
 from recipes.nano.understanding.questions import caption_of
 from recipes.nano.understanding.scenes import SIDE, random_wide_scene
+from vilex.paths import replacing
 from vilex.understand.views import crop_boxes
 
 PART = "a part of a picture"
@@ -34,7 +34,5 @@ def compose_zoomed(emoji: Path, path: Path, scenes: int) -> None:
         rows.append(table_row(small, [caption_of(scene)], [one.concept for one in shown], [one.style for one in shown]))
         for box in crop_boxes(SIDE, SIDE, SIDE // SIZE):
             rows.append(table_row(np.asarray(picture.crop(box)), [PART], [], []))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), aside, row_group_size=1000)
-    os.replace(aside, path)
+    with replacing(path) as aside:
+        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), aside, row_group_size=1000)
