@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 from PIL import Image, ImageDraw
 from scipy.stats import bootstrap
-from transformers import AutoTokenizer, SiglipVisionModel
+from transformers import SiglipVisionModel
 
 from recipes.nano import __main__ as command
 from recipes.nano.captions import captions_of
@@ -24,7 +24,6 @@ from recipes.nano.sprites import CONCEPTS, STYLES, Sprite
 from recipes.nano.understanding import contest, sets
 from recipes.nano.understanding.contest_page import commonest, to_page
 from recipes.nano.understanding.intervals import Answered, Resamples, interval_of
-from recipes.nano.understanding.language import make_language
 from recipes.nano.understanding.towers import encoder_folder, shown_by_vilex
 from recipes.nano.understanding.zoomed import PART
 from vilex.encoder import load_encoder
@@ -149,18 +148,6 @@ def test_sets_hold_each_picture_on_one_side_and_say_how_each_is_scored(data, eas
     assert sets.make_sets(data, tmp_path, contest.sizes_of(UnderstandingPreset(8, 2, 4, 2))) == folder
     assert (folder / "test.jsonl").stat().st_mtime_ns == before
     assert sets.make_sets(data, tmp_path, contest.sizes_of(UnderstandingPreset(9, 2, 4, 2))) != folder
-
-
-def test_every_text_of_the_sets_comes_back_from_its_ids(tmp_path):
-    said = ["a big red jack-o-lantern in 3d style, a t-shirt and a sign that says 17 on the beach", "42", "yes",
-            "the fox moves left"]  # fmt: skip
-    make_language([*said, "answer en what does the sign say?"], UnderstandingPreset(least=1), tmp_path)
-    words = AutoTokenizer.from_pretrained(tmp_path)
-    for text in [*said, "<loc0103><loc0051><loc0900><loc0800><seg012>"]:
-        ids = words(text, add_special_tokens=False).input_ids
-        assert words.decode(ids, clean_up_tokenization_spaces=False) == text and words.unk_token_id not in ids
-    assert len(words("\n", add_special_tokens=False).input_ids) == 1
-    assert len(words("<loc0103><seg012>", add_special_tokens=False).input_ids) == 2
 
 
 def test_intervals_are_those_of_the_bootstrap_and_know_of_seeds():

@@ -27,7 +27,6 @@ from recipes.nano.tables.ablations import write_toml
 from recipes.nano.understanding.contest_page import write_results
 from recipes.nano.understanding.contestants import CONTESTANTS, TABLES, Contestant
 from recipes.nano.understanding.data import Sizes
-from recipes.nano.understanding.language import make_language
 from recipes.nano.understanding.redrawing import redraw
 from recipes.nano.understanding.sets import make_sets
 from recipes.nano.understanding.towers import Missing, encoder_folder
@@ -43,8 +42,9 @@ from vilex.understand.config import (
     TransferOptim,
     TransferRun,
 )
-from vilex.understand.examples import read_examples
+from vilex.understand.examples import read_examples, texts_of
 from vilex.understand.features import FeaturesConfig
+from vilex.understand.language import LanguageConfig, make_language
 from vilex.understand.sweep import Sweep, run_sweep
 
 TEXT_LENGTH = 96  # of a question and its answer; captions of four things and a sign need 80
@@ -123,7 +123,8 @@ def prepare(preset: Preset, out: Path, sets: Path) -> Path:
     home = out / "understanding" / f"contest-{digest}"
     if not (home / "language" / "config.json").is_file():
         examples = read_examples(sets / "train.jsonl")
-        make_language((text for one in examples for text in (one.prefix, *one.suffixes)), settings, home / "language")
+        shape = LanguageConfig(settings.width, settings.layers, settings.heads, settings.hidden, settings.least)
+        make_language(texts_of(examples), home / "language", shape)
     with replacing(home / "run.toml") as aside:
         write_toml(run_config(preset, out, sets, home), aside)
     return home

@@ -9,6 +9,7 @@ import typer
 from vilex.cli.options import Device, Json, Quiet, print_summary, progress_bar, refuse
 from vilex.cli.understand_convert import convert
 from vilex.cli.understand_eval import Beams, Codec, NewTokens, Vlm, evaluate, load_model
+from vilex.cli.understand_language import language
 from vilex.cli.understand_masks import masks
 from vilex.errors import InputError
 from vilex.extras import needs
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from vilex.understand.config import TransferConfig
 
 app = typer.Typer(no_args_is_help=True, help="The eyes in a vision-language model.")
-for command in (convert, masks):
+for command in (convert, language, masks):
     app.command()(command)
 app.command("eval")(evaluate)
 

@@ -70,6 +70,12 @@ def read_examples(path: Path, root: Path | None = None) -> list[Example]:
     return examples
 
 
+def texts_of(examples: Iterable[Example]) -> Iterator[str]:
+    """All that is asked and answered, text by text."""
+    for example in examples:
+        yield from (example.prefix, *example.suffixes)
+
+
 def write_examples(path: Path, examples: Iterable[Example], root: Path | None = None) -> int:
     """Write examples as JSON lines, whole or not at all; pictures in memory go beside as PNG, into a folder.
 
