@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import vilex
+from tests.forked import Forked
 from vilex.cli import main, options
 from vilex.hub.folder import file_hash
 from vilex.lexicon import VisualLexicon
@@ -292,22 +293,9 @@ def test_names_that_are_not_utf8(files, tmp_path):
     """As a shell hands them over: bytes."""
     odd = os.fsencode(tmp_path) + b"/caf\xe9.png"
     os.rename(files[0], odd)
-    words = [
-        sys.executable,
-        "-m",
-        "vilex",
-        "reconstruct",
-        odd,
-        odd + b"2",
-        "--tokens",
-        "1",
-        "--num-images",
-        "1",
-        "--steps",
-        "1",
-    ]
-    done = subprocess.run([*words, "--json", "-o", os.fsencode(tmp_path) + b"/\xff"], capture_output=True, check=False)
-    assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"caf\\udce9.png2: no such file" in done.stderr
+    words = ["reconstruct", odd, odd + b"2", "--tokens", 1, "--num-images", 1, "--steps", 1]
+    done = Forked(*words, "--json", "-o", os.fsencode(tmp_path) + b"/\xff")
+    assert done.wait() == 2 and done.stderr.count("\n") == 1 and r"caf\udce9.png2: no such file" in done.stderr
     assert [file["tokens"] for file in json.loads(done.stdout)["files"]] == [1, [1]]
     assert len(os.listdir(os.fsencode(tmp_path) + b"/\xff")) == 3
 

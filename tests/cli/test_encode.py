@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.forked import Forked
 from vilex.cli.app import app
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
@@ -89,9 +90,7 @@ def test_pictures_that_would_share_a_name_all_survive(tmp_path, pictures):
 def test_names_that_are_not_utf8(tmp_path, pictures):
     odd = os.fsencode(tmp_path) + b"/caf\xe9.png"
     pictures[0].save(os.fsdecode(odd))
-    words = [sys.executable, "-m", "vilex", "encode", odd, "-o", os.fsencode(tmp_path) + b"/t.safetensors"]
-    done = subprocess.run([*words, "--tokens", "2"], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+    Forked("encode", odd, "-o", os.fsencode(tmp_path) + b"/t.safetensors", "--tokens", 2).finish()
     found = load_tokens(tmp_path / "t.safetensors")
     assert set(found.tokens) == {"caf\\udce9"} and found.provenance["caf\\udce9"]["file"] == "caf\\udce9.png"
 

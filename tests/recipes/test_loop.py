@@ -1,54 +1,19 @@
 """The recipe's training loop: what a step draws follows from its number; kills at any moment change nothing."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
 from recipes.nano.loop import COOLDOWN, Step, Trainer
 from recipes.nano.precision import choose_precision
-from recipes.nano.presets import Preset
-
-ROOT = Path(__file__).parents[2]
-PRESET = Preset(precision="fp32", save_minutes=0.0, threads=1)
-
-
-@dataclass(frozen=True)
-class Settings:
-    images: int = 240
-    batch: int = 4
-    lr: float = 1e-2
-    optimizer: str = "adamw"
-
-
-def new_model() -> nn.Module:
-    torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv2d(2, 8, 3), nn.SiLU(), nn.Flatten(), nn.Linear(8 * 4, 3))
-    return layers.to(memory_format=torch.channels_last)
-
-
-def train(out: Path, settings: Settings, stop_after: int | None = None, pause: float = 0.0) -> nn.Module:
-    """A small stage; `stop_after`: leave it without a word after so many steps."""
-    model = new_model()
-    trainer = Trainer("toy", model, settings, PRESET, out, warmup=5, seed=3)
-    for step in trainer:
-        if stop_after is not None and step.number >= stop_after:
-            break
-        time.sleep(pause)
-        x = torch.randn(settings.batch, 2, 4, 4, generator=step.generator) + step.rows(10).view(-1, 1, 1, 1)
-        trainer.update(model(x).square().mean() + step.rng.random() * model[3].weight.sum())
-    else:
-        trainer.use_average()
-    return model
+from tests.forked import Forked
+from tests.recipes.toy_stage import PRESET, Settings, new_model, train
 
 
 def test_rows_are_each_seen_once_an_epoch_in_another_order():
@@ -77,25 +42,11 @@ def test_a_stage_that_was_left_goes_on_to_the_same_weights(tmp_path, rule):
     assert [json.loads(row)["step"] for row in logs[0]] == [json.loads(row)["step"] for row in logs[1]]
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from safetensors.torch import save_file
-from tests.recipes.test_loop import Settings, train
-out = Path(sys.argv[1])
-model = train(out, Settings(), pause=0.02)
-save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, out / "end.safetensors")
-"""
-
-
 def test_kills_at_any_moment_change_nothing(tmp_path):
     """SIGKILL at three moments, among them perhaps the middle of a save; SIGTERM at one."""
 
-    def start(out: Path) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(out)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+    def start(out: Path) -> Forked:
+        return Forked(out, module="tests.recipes.toy_stage")
 
     state = tmp_path / "killed" / "state" / "toy.safetensors"
     assert start(tmp_path / "whole").wait() == 0

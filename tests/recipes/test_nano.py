@@ -2,9 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +21,7 @@ from recipes.nano.scenes import RASTER, SIZE, SIZES, random_scene
 from recipes.nano.speech import CaptionBank
 from recipes.nano.sprites import CONCEPTS, STYLES, Sprite, is_held_out
 from recipes.nano.tokenizer import learn_tokenizer
-
-ROOT = Path(__file__).parents[2]
+from tests.forked import Forked
 
 
 def sprite(concept="fox", style="noto", colour="red"):
@@ -276,10 +272,7 @@ UP_TO_EXPORT = ("data", "autoencoder", "t2i", "tower", "pooler", "vilex", "expor
 
 
 def run_recipe(*words):
-    run = subprocess.run(
-        [sys.executable, "-m", "recipes.nano", *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    Forked(*words, module="recipes.nano").finish()
 
 
 def test_the_gpu_preset_makes_a_model(tmp_path, data):

@@ -3,9 +3,6 @@
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.forked import Forked
 from vilex.train.checkpoint import list_checkpoints
 from vilex.train.config import TrainConfig
 from vilex.train.loop import train
@@ -59,18 +57,7 @@ def run_toml(tmp_path, sd_folder, tower_folder, images):
 
 
 def start(toml, *overrides, processes=1):
-    launcher = (
-        [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    )
-    command = [sys.executable, *launcher, "-m", "vilex", "train", str(toml), *overrides, "--quiet"]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
-def finish(process):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output[:9000]
+    return Forked("train", toml, *overrides, "--quiet", processes=processes)
 
 
 def alone(toml, *overrides):
@@ -86,7 +73,7 @@ def losses(folder):
 def test_two_processes_learn_what_one_learns(run_toml, tmp_path, parallel, optimizer):
     same = f"optim.name={optimizer}"
     alone(run_toml, same, f"run.out={tmp_path / 'one'}")
-    finish(start(run_toml, same, f"run.out={tmp_path / 'two'}", f"run.parallel={parallel}", processes=2))
+    start(run_toml, same, f"run.out={tmp_path / 'two'}", f"run.parallel={parallel}", processes=2).finish()
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 12 and two == pytest.approx(one, rel=1e-3)
     assert (tmp_path / "two" / "encoder" / "model.safetensors").is_file()
@@ -98,14 +85,14 @@ def test_two_processes_learn_in_buckets_what_one_learns(run_toml, tmp_path, imag
         Image.open(path).resize([(48, 30), (30, 50), (40, 38)][i % 3]).save(path)
     same = ['data.sizes=["24x16", "16x24", "20x20"]', "data.fit=pad", "run.steps=4", "optim.name=adamw"]
     alone(run_toml, *same, f"run.out={tmp_path / 'one'}")
-    finish(start(run_toml, *same, f"run.out={tmp_path / 'two'}", processes=2))
+    start(run_toml, *same, f"run.out={tmp_path / 'two'}", processes=2).finish()
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 4 and two == pytest.approx(one, rel=1e-3)
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_weights(run_toml, tmp_path):
     """`kill -9` at random moments; VILEX_KILLS=20 for a longer siege."""
-    finish(start(run_toml, f"run.out={tmp_path / 'whole'}", "run.steps=60"))
+    start(run_toml, f"run.out={tmp_path / 'whole'}", "run.steps=60").finish()
     out, rng, lost = tmp_path / "killed", random.Random(0), []
     for _ in range(KILLS):
         process = start(run_toml, f"run.out={out}", "run.steps=60")
@@ -115,13 +102,12 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_weights(run_toml, tmp_path)
         time.sleep(rng.uniform(0, 0.6))
         if process.poll() is not None:
             break
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.kill()
         saved = list_checkpoints(out / "checkpoints")
         lost.append(_logged(out) - (int(saved[-1].name.split("-")[1]) if saved else 0))
         assert log.is_file()
     assert lost and max(lost) <= 4  # three steps between checkpoints, and the one in hand
-    finish(start(run_toml, f"run.out={out}", "run.steps=60"))
+    start(run_toml, f"run.out={out}", "run.steps=60").finish()
     whole, killed = (load_file(tmp_path / name / "encoder" / "model.safetensors") for name in ("whole", "killed"))
     assert whole.keys() == killed.keys() and all(torch.equal(whole[name], killed[name]) for name in whole)
     assert losses(out) == losses(tmp_path / "whole")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from tests.runs import losses, same, weights
 from tests.train.test_loop import Interrupted, interrupt_at, loader_of
-from tests.train.test_processes import alone, finish, run_toml, start  # noqa: F401 (a fixture)
+from tests.train.test_processes import alone, run_toml, start  # noqa: F401 (a fixture)
 from tests.train.test_processes import losses as losses_in
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
@@ -134,7 +134,7 @@ def test_two_processes_learn_what_one_learns(run_toml, tmp_path, parallel, optim
     how = [f"optim.name={optimizer}", "optim.tower_frozen_steps=4", "optim.tower_lr=3e-3", "optim.warmup_steps=1",
            "optim.ema_decay=0", "run.micro_batch=1", "run.steps=9", "run.keep=9"]  # fmt: skip
     alone(run_toml, *how, f"run.out={tmp_path / 'one'}")
-    finish(start(run_toml, *how, f"run.out={tmp_path / 'two'}", f"run.parallel={parallel}", processes=2))
+    start(run_toml, *how, f"run.out={tmp_path / 'two'}", f"run.parallel={parallel}", processes=2).finish()
     one, two = losses_in(tmp_path / "one"), losses_in(tmp_path / "two")
     assert len(one) == 9 and two == pytest.approx(one, rel=1e-3)
     first, second = (load_file(tmp_path / name / "encoder" / "model.safetensors") for name in ("one", "two"))

@@ -1,8 +1,6 @@
 """Two real processes learn what one learns, replicated and sharded."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +8,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.forked import Forked
 from tests.understand import small
 from vilex.cli.app import app
-
-ROOT = Path(__file__).parents[2]
 
 
 def train(folder, out, *overrides, processes=1):
@@ -21,9 +18,7 @@ def train(folder, out, *overrides, processes=1):
     if processes == 1:  # in this process, which has imported everything already
         app(words, standalone_mode=False)
     else:
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "vilex"]
-        done = subprocess.run([sys.executable, *launcher, *words], capture_output=True, text=True, cwd=ROOT)
-        assert done.returncode == 0, done.stderr
+        Forked(*words, processes=processes).finish()
     lines = map(json.loads, Path(out, "log.jsonl").read_text().splitlines())
     return [row["loss"] for row in lines], load_file(f"{out}/vlm/model.safetensors")
 

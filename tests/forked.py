@@ -1,0 +1,140 @@
+"""Commands in processes of their own that need not import what all of them import.
+
+A new interpreter takes five seconds of a core for torch, transformers and diffusers, longer than most commands here
+run. So one process imports them, computes nothing, and each command is a fork of it; the processes of a distributed run
+are forks, too, with the environment that `torchrun` gives its own. Where the start itself is tested (`torchrun`, a
+clean set of packages, the hub's variables, peak memory), a real one is made.
+"""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing import forkserver
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+IMPORTED = ["vilex.cli.app", "vilex.train.loop", "vilex.lexicon", "vilex.understand.transfer_loop"]
+PATIENCE = 0.02  # seconds between two looks
+
+
+class Forked:
+    """`python -m MODULE WORDS...`, in one process or in several that share a run.
+
+    Attributes:
+        pid: of the first, which leads a process group of its own.
+    """
+
+    def __init__(
+        self,
+        *words: object,
+        module: str = "vilex",
+        processes: int = 1,
+        cwd: Path = ROOT,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        context = _server()
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        shared = _rendezvous(processes) if processes > 1 else {}
+        given = [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in words]
+        self._started = []
+        for rank in range(processes):
+            own = {**os.environ, **(environment or {}), **shared}
+            if shared:
+                own |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            said = Path(self._folder.name, str(rank))
+            self._started.append(context.Process(target=_become, args=(module, given, own, cwd, said)))
+            self._started[-1].start()
+        self.pid = self._started[0].pid
+
+    def poll(self) -> int | None:
+        """The exit status, minus the signal for one that was killed; None while it runs. One that fails ends all."""
+        found = [one.exitcode for one in self._started]
+        if any(found):
+            self.kill()
+            return next(code for code in found if code)
+        return None if None in found else 0
+
+    def wait(self, timeout: float = 300) -> int:
+        """The exit status, once all have ended."""
+        end = time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if time.monotonic() > end:
+                self.kill()
+                raise TimeoutError(f"after {timeout:g} s: {self.output[-2000:]}")
+            time.sleep(PATIENCE)
+        return status
+
+    def finish(self) -> str:
+        """Wait for it, see that it went well, and return what it said."""
+        status = self.wait()
+        assert status == 0, (status, self.output[-9000:])
+        return self.output
+
+    def send_signal(self, number: int) -> None:
+        for one in self._started:
+            os.kill(one.pid, number)
+
+    def kill(self) -> None:
+        """End them, and what they have started, with SIGKILL."""
+        for one in self._started:
+            with suppress(ProcessLookupError):  # it leads no group yet, or all of it has ended
+                os.killpg(one.pid, signal.SIGKILL)
+            one.kill()
+            one.join()
+
+    @property
+    def stdout(self) -> str:
+        return self._said("stdout")
+
+    @property
+    def stderr(self) -> str:
+        return self._said("stderr")
+
+    @property
+    def output(self) -> str:
+        return self.stdout + self.stderr
+
+    def _said(self, stream: str) -> str:
+        """What all have written to a stream so far, one after the other."""
+        paths = sorted(Path(self._folder.name).glob(f"*.{stream}"))
+        return "".join(path.read_text(encoding="utf-8", errors="backslashreplace") for path in paths)
+
+
+def _server() -> multiprocessing.context.ForkServerContext:
+    """What forks: started once, and told to compute in one thread."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
+    return context
+
+
+def _rendezvous(processes: int) -> dict[str, str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    count = str(processes)
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+
+
+def _become(module: str, words: Sequence[str], environment: Mapping[str, str], cwd: Path, said: Path) -> None:
+    os.setsid()
+    for number, name in enumerate(("stdout", "stderr"), 1):
+        os.dup2(os.open(said.with_suffix(f".{name}"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    tempfile.tempdir = None
+    os.chdir(cwd)
+    sys.argv = [module, *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
