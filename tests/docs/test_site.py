@@ -103,7 +103,7 @@ def test_what_is_generated_stands_in_its_page(site):
     assert not [page for page in site.rglob("*.html") if "&lt;!-- " in page.read_text(encoding="utf-8")]
 
 
-def test_broken_links_and_forgotten_pages_end_the_build_and_are_named_and_nothing_else_is(built):
+def test_mistakes_end_the_build_and_are_named_and_nothing_else_is(built):
     _, done = built
     said = (done.stdout + done.stderr).splitlines()
     warnings = [i for i, line in enumerate(said) if line.startswith("WARNING")]
