@@ -25,33 +25,21 @@ PATIENCE = 0.02  # seconds between two looks
 
 
 class Forked:
-    """`python -m MODULE WORDS...`, in one process or in several that share a run.
+    """`python -m MODULE WORDS...`, in one process or in several that share a run, each in a group of its own."""
 
-    Attributes:
-        pid: of the first, which leads a process group of its own.
-    """
-
-    def __init__(
-        self,
-        *words: object,
-        module: str = "vilex",
-        processes: int = 1,
-        cwd: Path = ROOT,
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, *words: object, module: str = "vilex", processes: int = 1) -> None:
         context = _server()
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         shared = _rendezvous(processes) if processes > 1 else {}
         given = [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in words]
         self._started = []
         for rank in range(processes):
-            own = {**os.environ, **(environment or {}), **shared}
+            own = {**os.environ, **shared}
             if shared:
                 own |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             said = Path(self._folder.name, str(rank))
-            self._started.append(context.Process(target=_become, args=(module, given, own, cwd, said)))
+            self._started.append(context.Process(target=_become, args=(module, given, own, said)))
             self._started[-1].start()
-        self.pid = self._started[0].pid
 
     def poll(self) -> int | None:
         """The exit status, minus the signal for one that was killed; None while it runs. One that fails ends all."""
@@ -128,13 +116,13 @@ def _rendezvous(processes: int) -> dict[str, str]:
     return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
 
 
-def _become(module: str, words: Sequence[str], environment: Mapping[str, str], cwd: Path, said: Path) -> None:
+def _become(module: str, words: Sequence[str], environment: Mapping[str, str], said: Path) -> None:
     os.setsid()
     for number, name in enumerate(("stdout", "stderr"), 1):
         os.dup2(os.open(said.with_suffix(f".{name}"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None
-    os.chdir(cwd)
+    os.chdir(ROOT)
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
