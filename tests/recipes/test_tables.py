@@ -9,7 +9,7 @@ from recipes.nano.loop import Trainer
 from recipes.nano.presets import JudgePreset, Preset
 from recipes.nano.scenes import PLACES, SIZE, random_scene
 from recipes.nano.sprites import CONCEPTS, STYLES, Sprite
-from recipes.nano.tables.claims import claims_of, readings_of
+from recipes.nano.tables.claims import claims_of, followed, readings_of
 from recipes.nano.tables.judge import GROUNDS, Judge, Reading, facts_of
 from recipes.nano.tables.probes import logistic, principal
 from recipes.nano.tables.subjects import ASKED, agree
@@ -121,6 +121,20 @@ def test_readings_hold_or_do_not():
         "names": {"concepts": 212, "right": {"mean": 0.81}},
         "judge": {"concept": 0.96},
         "verdicts": {"rows": rows},
+        "subjects": {"rows": subject_rows((0.6, 0.2), (0.5, 0.74), (0.4, 0.9))},
     }
     held = [claim.holds for claim in readings_of(results)]
-    assert held == [False, True, False, False, True, True, True, False, False, True, True, False]
+    assert held == [False, True, False, False, True, True, True, False, False, True, True, False, False]
+
+
+def subject_rows(*swept):
+    """Rows of (subject, prompt) at TFG 2, 4, 8; DreamBooth keeps half of the subject."""
+    pairs = {"dreambooth": (0.5, 0.3), "16 tokens, TFG 8": (0.9, 0.9), "4 tokens alone": (0.9, 0.8)}
+    pairs |= {f"4 tokens, TFG {2**k}": pair for k, pair in enumerate(swept, 1)}
+    return {row: {"lite0 subject": {"mean": a}, "judge prompt": {"mean": b}} for row, (a, b) in pairs.items()}
+
+
+def test_prompts_are_followed_only_where_the_subject_is_kept():
+    assert followed(subject_rows((0.6, 0.2), (0.5, 0.74), (0.4, 0.9))) == 0.74
+    assert followed(subject_rows((0.6, 0.2), (0.49, 0.74), (0.4, 0.9))) == 0.2
+    assert followed(subject_rows((0.4, 0.9))) == 0

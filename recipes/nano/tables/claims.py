@@ -1,5 +1,6 @@
 """The paper's claims as numbers: what it says, what the nano model gives, and whether that holds here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -65,4 +66,13 @@ def readings_of(results: dict[str, Any]) -> list[Claim]:
             Claim(f"concept read right from {row}", rows[row]["concept right"]["mean"], concept, at_most=False),
             Claim(f"style read right from {row}", rows[row]["style right"]["mean"], style, at_most=False),
         ]
+    said = "4 tokens among words, TFG swept: prompt followed where the subject is kept no worse than by DreamBooth"
+    found.append(Claim(said, followed(results["subjects"]["rows"]), 0.75, at_most=False))
     return found
+
+
+def followed(rows: Mapping[str, Any]) -> float:
+    """The best prompt fidelity of 4 tokens at any TFG that keeps the subject as DreamBooth does; 0 where none does."""
+    kept = rows["dreambooth"]["lite0 subject"]["mean"]
+    swept = [found for row, found in rows.items() if row.startswith("4 tokens, TFG")]
+    return max((one["judge prompt"]["mean"] for one in swept if one["lite0 subject"]["mean"] >= kept), default=0.0)
