@@ -26,6 +26,7 @@ def variants(out: Path, steps: int) -> tuple[Variant, ...]:
         Variant("no TailDrop", ("objective.tail_drop=off",)),
         Variant("uniform TailDrop", ("objective.tail_drop=uniform",)),
         Variant("no joint text", ("objective.caption_share=0.0",)),
+        Variant("all noise levels", ("objective.noise_from=0.0",)),
         Variant("frozen tower", ("optim.tower_lr=0.0",)),
         Variant("tower frozen for a third of the steps", (f"optim.tower_frozen_steps={max(1, steps // 3)}",)),
         *(Variant(f"{n} blocks, no head start", (tower, *FROM_NOTHING, f"model.blocks={n}")) for n in (2, 5, 8)),
