@@ -23,6 +23,7 @@ SIDE = 128  # pixels that the teacher looks at
 STRIDE = 16  # of the map: 8 x 8 places
 WIDTH = 64  # of the map: principal components, each of variance one
 POOLED = 1280
+BATCH = 16  # pictures at once: 270 a second on two cores, where 128 are out of the caches and make 80
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -35,9 +36,14 @@ class Teacher:
         self.network.load_state_dict(weights)
         self.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
     def __call__(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
         """[B, 64, 64, 3] uint8 to a map [B, 120, 8, 8] and pooled features [B, 1280]."""
+        parts = [self._see(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+        places, pooled = zip(*parts, strict=True)
+        return torch.cat(places), torch.cat(pooled)
+
+    @torch.inference_mode()
+    def _see(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
         x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
         x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True)
         x = (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
