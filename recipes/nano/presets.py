@@ -44,8 +44,8 @@ class TextToImagePreset:
     text_layers: int = 3
     unet_channels: tuple[int, ...] = (128, 192)
     raster_images: int = 24_000  # first, whole mosaics under strong noise: which word belongs where
-    images: int = 3_000_000  # in all
-    text_images: int = 1_500_000  # of them, in which the text encoder trains; then it rests, a quarter of the cost
+    images: int = 1_200_000  # in all
+    text_images: int = 600_000  # of them, in which the text encoder trains; then it rests, a quarter of the cost
     batch: int = 96  # Muon's step costs a fifth of a second, whatever the batch
     lr: float = 1e-3
     warmup: int = 200
