@@ -14,9 +14,11 @@ import socket
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +34,8 @@ class Forked:
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         shared = _rendezvous(processes) if processes > 1 else {}
         given = [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in words]
-        self._started = []
+        self._started: list[BaseProcess] = []
+        weakref.finalize(self, _end, self._started)  # of a test that fails, nothing stays
         for rank in range(processes):
             own = {**os.environ, **shared}
             if shared:
@@ -71,11 +74,7 @@ class Forked:
 
     def kill(self) -> None:
         """End them, and what they have started, with SIGKILL."""
-        for one in self._started:
-            with suppress(ProcessLookupError):  # it leads no group yet, or all of it has ended
-                os.killpg(one.pid, signal.SIGKILL)
-            one.kill()
-            one.join()
+        _end(self._started)
 
     @property
     def stdout(self) -> str:
@@ -114,6 +113,15 @@ def _rendezvous(processes: int) -> dict[str, str]:
         port = free.getsockname()[1]
     count = str(processes)
     return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+
+
+def _end(started: Sequence[BaseProcess]) -> None:
+    for one in started:
+        if one.exitcode is None:
+            with suppress(ProcessLookupError):  # it leads no group yet
+                os.killpg(one.pid, signal.SIGKILL)
+            one.kill()
+        one.join()
 
 
 def _become(module: str, words: Sequence[str], environment: Mapping[str, str], said: Path) -> None:
