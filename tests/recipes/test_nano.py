@@ -222,6 +222,7 @@ def data(tmp_path_factory):
 
 
 SMALL = (
+    "threads=1",  # those of two wait for each other while other tests compute
     "compile=false",
     "data.broad_scenes=32",
     "data.focus_scenes=32",

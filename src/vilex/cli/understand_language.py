@@ -22,11 +22,8 @@ def language(
 ) -> None:
     """Write a small PaliGemma without weights, for `model.base` with `model.scratch = true`."""
     from vilex.cli.manifest import check_folder
-    from vilex.extras import needs
     from vilex.understand.examples import read_examples, texts_of
-
-    with needs("understand"):
-        from vilex.understand.language import LanguageConfig, check_language_folder, make_language, measure_texts
+    from vilex.understand.language import LanguageConfig, check_language_folder, make_language, measure_texts
 
     config = LanguageConfig(width, layers, heads, hidden, least)
     check_folder(out)
