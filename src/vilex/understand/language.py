@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import GemmaConfig, PaliGemmaConfig, PreTrainedTokenizerFast
 
 from vilex.errors import InputError
-from vilex.extras import needs
 from vilex.understand.masks import special_words
-
-with needs("understand"):
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 CONFIG = "config.json"
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<image>"]
