@@ -17,9 +17,12 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 IMPORTED = ["vilex.cli.app", "vilex.train.loop", "vilex.lexicon", "vilex.understand.transfer_loop"]
@@ -32,16 +35,13 @@ class Forked:
     def __init__(self, *words: object, module: str = "vilex", processes: int = 1) -> None:
         context = _server()
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        shared = _rendezvous(processes) if processes > 1 else {}
         given = [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in words]
         self._started: list[BaseProcess] = []
         weakref.finalize(self, _end, self._started)  # of a test that fails, nothing stays
-        for rank in range(processes):
-            own = {**os.environ, **shared}
-            if shared:
-                own |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        for rank, own in enumerate([{}] if processes == 1 else _ranks(processes)):
             said = Path(self._folder.name, str(rank))
-            self._started.append(context.Process(target=_become, args=(module, given, own, said)))
+            how = module, given, {**os.environ, **own}, said
+            self._started.append(context.Process(target=_become, args=how))
             self._started[-1].start()
 
     def poll(self) -> int | None:
@@ -94,25 +94,25 @@ class Forked:
         return "".join(path.read_text(encoding="utf-8", errors="backslashreplace") for path in paths)
 
 
+@cache
 def _server() -> multiprocessing.context.ForkServerContext:
     """What forks: started once, and told to compute in one thread."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
         forkserver.ensure_running()
-    finally:
-        os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
     return context
 
 
-def _rendezvous(processes: int) -> dict[str, str]:
+def _ranks(processes: int) -> list[dict[str, str]]:
+    """What `torchrun` says to each process of a run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     count = str(processes)
-    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
 
 def _end(started: Sequence[BaseProcess]) -> None:

@@ -10,18 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("README.md", "mkdocs.yml", "pyproject.toml", "docs", "recipes", "integrations", "tools", "src", "configs")
-SOURCES += (
-    "LICENSE-WEIGHTS",
-    "examples",
-    "benchmarks",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "CITATION.cff",
-)
-
-
+SOURCES = (
+    "README.md", "mkdocs.yml", "pyproject.toml", "docs", "recipes", "integrations", "tools", "src", "configs",
+    "examples", "benchmarks", "LICENSE-WEIGHTS", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff",
+)  # fmt: skip
 BROKEN = ("no-such-page.md", "no-such-heading", "images/none.png", "lost.md")
 
 

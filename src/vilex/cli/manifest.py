@@ -143,6 +143,13 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"{folder}: no permission to write in {there}; give another folder with -o")
 
 
+def check_free(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Raise InputError if a folder holds one of `names`, which may not be replaced; found before the work."""
+    for name in names:
+        if (folder / name).exists() and not overwrite:
+            raise InputError(f"{folder / name}: exists; give another folder with -o, or --overwrite")
+
+
 def check_file(path: Path, overwrite: bool = False) -> None:
     """Raise InputError if a file cannot be written, or is there and may not be replaced; found before the work."""
     check_folder(path.parent)

@@ -21,13 +21,14 @@ def language(
     as_json: Json = False,
 ) -> None:
     """Write a small PaliGemma without weights, for `model.base` with `model.scratch = true`."""
-    from vilex.cli.manifest import check_folder
+    from vilex.cli.manifest import check_folder, check_free
     from vilex.understand.examples import read_examples, texts_of
-    from vilex.understand.language import LanguageConfig, check_language_folder, make_language, measure_texts
+    from vilex.understand.language import CONFIG, LanguageConfig, make_language, measure_texts, refuse_weights
 
     config = LanguageConfig(width, layers, heads, hidden, least)
     check_folder(out)
-    check_language_folder(out, overwrite)
+    refuse_weights(out)
+    check_free(out, (CONFIG,), overwrite)
     texts = [text for path in files for text in texts_of(read_examples(path))]
     words = make_language(texts, out, config)
     summary = {"folder": str(out), "words": len(words), "texts": len(texts), **measure_texts(words, texts)}

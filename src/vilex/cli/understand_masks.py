@@ -29,15 +29,16 @@ def masks(
     as_json: Json = False,
 ) -> None:
     """Train a codec of masks, 16 words each; the same command goes on after a stop."""
-    from vilex.cli.manifest import check_folder
+    from vilex.cli.manifest import check_folder, check_free
     from vilex.device import check_device
-    from vilex.understand.mask_run import check_codec_folder, train_into
+    from vilex.understand.mask_codec import CONFIG, WEIGHTS
+    from vilex.understand.mask_run import train_into
     from vilex.understand.mask_sources import read_outlines
     from vilex.understand.mask_training import CodecConfig
 
     where = check_device(device, "--device")
     check_folder(out)
-    check_codec_folder(out, overwrite)
+    check_free(out, (CONFIG, WEIGHTS), overwrite)
     outlines = read_outlines(source)
     learnt, tested = outlines.split(held_out, seed)
     config = CodecConfig(width=width, code=code, steps=steps, batch_size=batch_size, lr=lr, seed=seed)

@@ -47,12 +47,10 @@ class LanguageConfig:
             )
 
 
-def check_language_folder(folder: Path, overwrite: bool = False) -> None:
-    """Raise InputError if a folder holds a model that may not be replaced; found before the work."""
+def refuse_weights(folder: Path) -> None:
+    """Raise InputError if a folder holds a model's weights, to which another configuration would not belong."""
     if weights := sorted(folder.glob("*.safetensors")):
         raise InputError(f"{weights[0]}: weights of a model; give another folder with -o")
-    if (folder / CONFIG).exists() and not overwrite:
-        raise InputError(f"{folder / CONFIG}: exists; give another folder with -o, or --overwrite")
 
 
 def make_language(texts: Iterable[str], folder: Path, config: LanguageConfig | None = None) -> PreTrainedTokenizerFast:

@@ -21,18 +21,11 @@ from torch import Tensor
 from vilex.errors import InputError
 from vilex.train.checkpoint import newest_whole, save_checkpoint, set_aside
 from vilex.train.signals import StopSignal
-from vilex.understand.mask_codec import CONFIG, WEIGHTS, load_codec
+from vilex.understand.mask_codec import load_codec
 from vilex.understand.mask_training import CodecConfig, CodecTraining, overlap
 
 CHECKPOINTS, LOCK = "checkpoints", ".vilex-masks.lock"
 PATIENCE = 2  # seconds to wait for another process to leave the folder
-
-
-def check_codec_folder(out: Path, overwrite: bool = False) -> None:
-    """Raise InputError if a folder holds a codec that may not be replaced; found before the work."""
-    for name in (CONFIG, WEIGHTS):
-        if (out / name).exists() and not overwrite:
-            raise InputError(f"{out / name}: exists; give another folder with -o, or --overwrite")
 
 
 def train_into(
