@@ -33,6 +33,20 @@ TRAINING = [
         (f"{DECAY}[adamw]",),
     ),
     Mutant(
+        "Muon without weight decay",
+        "train/muon.py",
+        "torch.optim.Muon(own, weight_decay=weight_decay",
+        "torch.optim.Muon(own, weight_decay=0.0",
+        (f"{DECAY}[muon]",),
+    ),
+    Mutant(
+        "Muon goes on with the groups it was made with",
+        "train/muon.py",
+        "rule.param_groups, rule.state = self._groups(muon), self.state",
+        "rule.state = self.state",
+        ("tests/train/test_muon.py::test_each_parameter_moves_by_its_own_rule[True]",),
+    ),
+    Mutant(
         "Adafactor without weight decay",
         "train/optim.py",
         "weight_decay=config.weight_decay,\n        scale_parameter",

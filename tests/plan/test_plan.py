@@ -74,13 +74,14 @@ def test_parameters_are_those_of_the_models(config, tower_folder):
     assert plan.memory["gradients"] == plan.memory["average"] == 4 * sum(plan.trained.values())
 
 
-def test_adamw_holds_two_numbers_a_weight_and_adafactor_far_fewer(config):
+def test_adamw_holds_two_numbers_a_weight_muon_little_more_than_one_and_adafactor_far_fewer(config):
     held = {
         name: make_plan(replace(config, optim=OptimConfig(name=name, warmup_steps=2))).memory["optimiser"]
-        for name in ("adamw", "adafactor")
+        for name in ("adamw", "muon", "adafactor")
     }
     weights = 4 * sum(make_plan(config).trained.values())
     assert held["adamw"] == pytest.approx(2 * weights, rel=0.01) and held["adafactor"] < 0.3 * weights
+    assert weights < held["muon"] < 1.4 * weights
 
 
 def test_more_tokens_than_a_prompt_holds_are_refused(config, tmp_path):

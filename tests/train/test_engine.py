@@ -83,7 +83,7 @@ def test_clipping_is_to_a_norm_or_off(limit):
     assert torch.allclose(parameter.grad, torch.tensor([3.0, 4.0]) * (limit / 5 if limit else 1), rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+@pytest.mark.parametrize("name", ["adafactor", "adamw", "muon"])
 def test_weights_decay_in_both_groups_by_rate_and_decay(name, model_folder):
     """Without a gradient both optimisers leave w (1 - lr decay)."""
     config = OptimConfig(name=name, tower_lr=0.1, pooler_lr=0.2, weight_decay=0.5)

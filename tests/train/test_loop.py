@@ -19,7 +19,7 @@ from vilex.train.loop import train
 from vilex.train.training import Training
 
 
-@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+@pytest.mark.parametrize("name", ["adafactor", "adamw", "muon"])
 def test_loss_curve_is_the_golden_one(configure, request, name):
     config = configure(optim={"name": name})
     train(config, quiet=True)

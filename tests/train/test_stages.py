@@ -36,7 +36,7 @@ def copied(module):
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+@pytest.mark.parametrize("name", ["adafactor", "adamw", "muon"])
 def test_the_tower_waits_and_then_learns(staged, name):
     training = Training(staged(optim={"name": name, "weight_decay": 0.5}))
     batches, before = iter(loader_of(training)), copied(training.bare)
@@ -104,7 +104,7 @@ def test_the_tower_s_average_begins_with_its_stage(staged):
             assert torch.allclose(average, found, atol=1e-6), step
 
 
-@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+@pytest.mark.parametrize("name", ["adafactor", "adamw", "muon"])
 @pytest.mark.parametrize("step", [ALONE - 1, ALONE, ALONE + 1])
 def test_resume_equals_the_uninterrupted_run_on_either_side_of_the_switch(staged, monkeypatch, name, step):
     straight, broken = (staged(out, optim={"name": name}) for out in ("straight", "broken"))
@@ -128,7 +128,7 @@ def test_a_finished_encoder_knows_nothing_of_stages(staged):
     assert not ViLexEncoder.from_pretrained(folder).tower_waits
 
 
-@pytest.mark.parametrize(("parallel", "optimizer"), [("ddp", "adafactor"), ("fsdp", "adamw")])
+@pytest.mark.parametrize(("parallel", "optimizer"), [("ddp", "adafactor"), ("ddp", "muon"), ("fsdp", "adamw")])
 def test_two_processes_learn_what_one_learns(run_toml, tmp_path, parallel, optimizer):  # noqa: F811
     """A tower so fast that replicas which do not share its gradients would soon be two towers."""
     how = [f"optim.name={optimizer}", "optim.tower_frozen_steps=4", "optim.tower_lr=3e-3", "optim.warmup_steps=1",

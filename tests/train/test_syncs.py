@@ -39,7 +39,7 @@ def waits_of_steps(configure, monkeypatch):
     return measure
 
 
-@pytest.mark.parametrize("optimizer", ["adafactor", "adamw"])
+@pytest.mark.parametrize("optimizer", ["adafactor", "adamw", "muon"])
 def test_a_step_waits_once(waits_of_steps, optimizer):
     found = waits_of_steps(run={"micro_batch": 1}, optim={"name": optimizer})
     assert len(found) == 4 and all(waits.total() <= 1 for waits in found), found

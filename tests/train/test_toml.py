@@ -34,7 +34,7 @@ def test_file_then_overrides(tmp_path):
         (f"[optim]\ntower_lr = {'9' * 400}", None, "optim.tower_lr: expected a number from 0 to 1"),
         ("", f"data.max_bad_share={'9' * 400}", "data.max_bad_share: expected a number"),
         ("run = 3", None, "expected a section"),
-        ("[optim]\nname = 'sgd'", None, "expected one of 'adafactor', 'adamw'"),
+        ("[optim]\nname = 'sgd'", None, "expected one of 'adafactor', 'adamw', 'muon'"),
         ("[run", None, "not valid TOML"),
         ("", "run.steps", "expected section.key=value"),
         ("", "run.stepz=3", "did you mean 'run.steps'"),

@@ -58,7 +58,7 @@ class ObjectiveConfig:
 class OptimConfig:
     """The paper's recipe by default."""
 
-    name: Literal["adafactor", "adamw"] = "adafactor"  # the optimiser
+    name: Literal["adafactor", "adamw", "muon"] = "adafactor"  # the optimiser; muon is of linear layers alone
     tower_lr: Rate = 1e-5  # the tower's learning rate at the end of the warm-up
     pooler_lr: Rate = 3e-4  # the pooler's
     # steps in which the pooler learns alone, before both learn
@@ -143,8 +143,8 @@ class TrainConfig:
         problems += self._wrong_stages()
         if not (optim.tower_lr or optim.pooler_lr):
             problems.append("optim.tower_lr and optim.pooler_lr are both 0, so nothing trains; raise one of them")
-        if run.parallel == "fsdp" and optim.name == "adafactor":
-            problems.append('run.parallel: fsdp needs optim.name = "adamw"; Adafactor takes no shards')
+        if run.parallel == "fsdp" and optim.name != "adamw":
+            problems.append(f'run.parallel: fsdp needs optim.name = "adamw"; {optim.name} takes no shards')
         if run.parallel == "fsdp" and len(self.data.sizes) > 1:
             problems.append("run.parallel: fsdp takes one size of data.sizes: processes would have other micro-batches")
         if run.parallel == "fsdp" and run.mixed_precision == "fp16":

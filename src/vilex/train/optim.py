@@ -1,13 +1,15 @@
-"""What trains, Adafactor with the paper's schedule, AdamW as the option."""
+"""What trains, and by which rule: Adafactor with the paper's schedule; AdamW or Muon as options."""
 
 import torch
 from diffusers.optimization import get_cosine_schedule_with_warmup
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers.optimization import Adafactor
 
 from vilex.encoder import ViLexEncoder
 from vilex.encoder.towers import patches_of
 from vilex.train.config import OptimConfig
+from vilex.train.muon import MuonWithAdamW
 
 
 def choose_trained(encoder: ViLexEncoder, config: OptimConfig) -> None:
@@ -28,12 +30,18 @@ def choose_trained(encoder: ViLexEncoder, config: OptimConfig) -> None:
 
 
 def make_optimizer(encoder: ViLexEncoder, config: OptimConfig) -> torch.optim.Optimizer:
-    """Two groups with rates of their own: the tower's (1e-5 in the paper) and the pooler's (3e-4)."""
+    """Groups with two rates: the tower's (1e-5 in the paper) and the pooler's (3e-4).
+
+    Muon splits each part into two groups, the weights of its linear layers and the rest.
+    """
     groups = []
     read_out = [p for module in _read_out(encoder) for p in module.parameters()]
     for parameters, lr in ((encoder.tower.parameters(), config.tower_lr), (read_out, config.pooler_lr)):
         if trained := [p for p in parameters if p.requires_grad]:
             groups.append({"params": trained, "lr": lr})
+    if config.name == "muon":
+        matrices = {module.weight for module in encoder.modules() if isinstance(module, nn.Linear)}
+        return MuonWithAdamW(groups, matrices, config.weight_decay)
     if config.name == "adamw":
         fused = encoder.device.type != "meta"  # shapes alone have no fused kernels
         return torch.optim.AdamW(groups, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=fused)
@@ -58,9 +66,10 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, steps: 
         after = step - config.tower_frozen_steps
         return later.lr_lambdas[0](after) if after > 0 else 0.0
 
-    return LambdaLR(optimizer, [of_tower, whole.lr_lambdas[1]])
+    each = len(optimizer.param_groups) // 2  # groups of a part
+    return LambdaLR(optimizer, [of_tower] * each + whole.lr_lambdas[each:])
 
 
-def _read_out(encoder: ViLexEncoder) -> list[torch.nn.Module]:
+def _read_out(encoder: ViLexEncoder) -> list[nn.Module]:
     """All that is new above the tower."""
     return [encoder.pooler] if encoder.adapter is None else [encoder.pooler, encoder.adapter]

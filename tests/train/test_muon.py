@@ -1,0 +1,86 @@
+"""Muon with AdamW, as one optimiser: each parameter by its rule, through schedules and saved states."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from vilex.encoder import ViLexEncoder
+from vilex.train.config import OptimConfig
+from vilex.train.muon import MuonWithAdamW
+from vilex.train.optim import make_optimizer
+
+MUON = {"weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
+ADAMW = {"weight_decay": 0.1, "betas": (0.9, 0.99)}
+
+
+def layers():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 3))
+
+
+def matrices_of(model):
+    return {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+
+
+def backward(model, step):
+    model(torch.randn(5, 4, generator=torch.Generator().manual_seed(step))).square().sum().backward()
+
+
+def optimizer_of(model, lr=0.02):
+    return MuonWithAdamW([{"params": list(model.parameters()), "lr": lr}], matrices_of(model), 0.1)
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_each_parameter_moves_by_its_own_rule(reloaded):
+    ours, theirs = layers(), layers()
+    optimizer = optimizer_of(ours)
+    matrices = matrices_of(theirs)
+    apart = [
+        torch.optim.Muon([p for p in theirs.parameters() if p in matrices], lr=0.02, **MUON),
+        torch.optim.AdamW([p for p in theirs.parameters() if p not in matrices], lr=0.02, **ADAMW),
+    ]
+    for step in range(6):
+        backward(ours, step), backward(theirs, step)
+        if step == 3:
+            for group in (g for one in (optimizer, *apart) for g in one.param_groups):
+                group["lr"] = 0.005
+        if step == 4 and reloaded:
+            saved = copy.deepcopy(optimizer.state_dict())
+            optimizer = optimizer_of(ours, lr=1.0)
+            optimizer.load_state_dict(saved)
+        for one in (optimizer, *apart):
+            one.step()
+            one.zero_grad()
+        for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.allclose(own, other, atol=1e-6), step
+
+
+def test_linear_layers_are_muon_s_and_the_rest_adamw_s(model_folder):
+    encoder = ViLexEncoder.from_pretrained(model_folder)
+    optimizer = make_optimizer(encoder, OptimConfig(name="muon", tower_lr=1e-4, pooler_lr=3e-4))
+    assert [(group["muon"], group["lr"]) for group in optimizer.param_groups] == [
+        (True, 1e-4), (False, 1e-4), (True, 3e-4), (False, 3e-4),
+    ]  # fmt: skip
+    names = {p: name for name, p in encoder.named_parameters()}
+    moved = [{names[p] for p in group["params"]} for group in optimizer.param_groups]
+    assert all(name.startswith("tower.") for name in moved[0] | moved[1])
+    assert not any(name.startswith("tower.") for name in moved[2] | moved[3])
+    rest = [name for name in moved[1] | moved[3] if name.endswith("weight")]
+    assert all("embedding" in name or "norm" in name for name in rest), rest
+    assert set().union(*moved) == set(names.values())
+
+
+def test_a_closure_is_asked_for_the_loss():
+    model = layers()
+    optimizer = optimizer_of(model)
+    before = model[0].weight.clone()
+
+    def loss():
+        value = model(torch.ones(1, 4)).sum()
+        value.backward()
+        return value.item()
+
+    assert optimizer.step(loss) == pytest.approx(layers()(torch.ones(1, 4)).sum().item())
+    assert not torch.equal(model[0].weight, before)
