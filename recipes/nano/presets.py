@@ -22,13 +22,14 @@ class AutoencoderPreset:
     channels: tuple[int, ...] = (24, 48, 96, 192)  # from 64 pixels a side down to 8
     layers: int = 1
     latent_channels: int = 16
-    images: int = 160_000
+    images: int = 36_000
     batch: int = 8
     lr: float = 1e-3
+    optimizer: str = "muon"  # for matrices, and AdamW for the rest; or adamw for all
     linear_share: float = 0.1  # of the steps spent on the closed-form code
     shake: float = 0.08  # the strongest noise on codes before they are decoded; their variance is one
     equivariance_share: float = 0.0  # of the batches, mirrored and made smaller (EQ-VAE)
-    whitened_images: int = 40_000  # more for the decoder, once the code has variance one
+    whitened_images: int = 12_000  # more for the decoder, once the code has variance one
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,10 @@ class TowerPreset:
     width: int = 192
     layers: int = 6
     patch: int = 8
-    images: int = 500_000
+    images: int = 200_000
     batch: int = 64
     lr: float = 1e-3
+    optimizer: str = "adamw"  # or muon, for matrices, and AdamW for the rest
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class PoolerPreset:
     images: int = 80_000  # 0 leaves the head start out; it is after 25,000 that places fall into place
     batch: int = 48
     lr: float = 1e-3
+    optimizer: str = "muon"  # for matrices, and AdamW for the rest; or adamw for all
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from recipes.nano.autoencoder import PATCH, encode_all
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer
 from recipes.nano.mosaic import LENGTH, LEVEL_ENDS, place_vectors, word_parts, word_vectors
+from recipes.nano.precision import choose_precision
 from recipes.nano.presets import Preset, TextToImagePreset
 from recipes.nano.scenes import SIZE
 from recipes.nano.speech import CaptionBank, read
@@ -105,7 +106,10 @@ def latents_of(vae: AutoencoderKL, table: Path, device: str, out: Path) -> Tenso
     )
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"latents": encode_all(vae, read_pixels(table), device).contiguous()}, path.with_suffix(".tmp"))
+        save_file(
+            {"latents": encode_all(vae, read_pixels(table), device, choose_precision(device)).contiguous()},
+            path.with_suffix(".tmp"),
+        )
         os.replace(path.with_suffix(".tmp"), path)
     return load_file(path)["latents"]
 

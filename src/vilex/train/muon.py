@@ -4,11 +4,11 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
-    """torch's Muon and AdamW over one list of groups and one state, so that schedules and checkpoints see one optimiser.
+    """torch's Muon and AdamW over one list of groups and one state; schedules and checkpoints see one optimiser.
 
     Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon) steps along the nearest orthogonal matrix of the
     momentum, scaled to the length of AdamW's steps (Moonlight, arXiv 2502.16982): AdamW's rates serve both.
@@ -19,7 +19,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         weight_decay: of both kinds.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], matrices: Collection[nn.Parameter], weight_decay: float):
+    def __init__(self, groups: list[dict[str, Any]], matrices: Collection[Tensor], weight_decay: float):
         split = [
             {**group, "params": params, "muon": muon}
             for group in groups
@@ -31,10 +31,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
         if own := self._groups(muon=True):
             self._rules[True] = torch.optim.Muon(own, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         if own := self._groups(muon=False):
-            fused = all(
-                p.device.type != "meta" for group in own for p in group["params"]
-            )  # shapes have no fused kernels
-            self._rules[False] = torch.optim.AdamW(own, weight_decay=weight_decay, betas=(0.9, 0.99), fused=fused)
+            shapes = any(p.device.type == "meta" for group in own for p in group["params"])  # have no fused kernels
+            self._rules[False] = torch.optim.AdamW(own, weight_decay=weight_decay, betas=(0.9, 0.99), fused=not shapes)
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Move every parameter that has a gradient, each by its rule; returns what `closure` gives."""
