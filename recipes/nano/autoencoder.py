@@ -160,7 +160,8 @@ def encode_all(vae: AutoencoderKL, pixels: np.ndarray, device: str, precision: s
     """[N, c, 8, 8] in half precision: latents cost far more to make than to keep."""
     parts = (pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH))
     with autocast(device, precision):
-        return torch.cat([code_of(vae, to_model(part, device)).half().cpu() for part in parts])
+        codes = [code_of(vae, to_model(part, device)).half().cpu() for part in parts]
+    return torch.cat(codes)
 
 
 def new_autoencoder(settings: AutoencoderPreset) -> AutoencoderKL:

@@ -335,7 +335,7 @@ IN_STAGES = [
     Mutant(
         "the tower of a second stage is warm at once",
         "train/optim.py",
-        "return LambdaLR(optimizer, [of_tower, whole.lr_lambdas[1]])",
+        "return LambdaLR(optimizer, [of_tower] * each + whole.lr_lambdas[each:])",
         "return whole",
         (f"{STAGES}::test_each_part_s_rate_warms_up_in_its_own_stage_and_both_end_at_zero",),
     ),
