@@ -71,7 +71,7 @@ def test_eight_pictures_are_learnt(configure, tmp_path, sd_folder, pictures):
     config = configure(
         model={"base": str(base)},
         objective={"tail_drop": "off", "caption_share": 0.0},
-        optim={"name": "adamw", "tower_lr": 1e-3, "warmup_steps": 10, "ema_decay": 0.0},
+        optim={"name": "muon", "tower_lr": 1e-3, "pooler_lr": 1e-2, "warmup_steps": 10, "ema_decay": 0.0},
         run={"steps": 300, "batch_size": 8},
     )
     train(config, quiet=True)
