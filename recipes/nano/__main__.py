@@ -21,6 +21,7 @@ from recipes.nano.export import export
 from recipes.nano.pooler import train_pooler
 from recipes.nano.presets import Preset
 from recipes.nano.report import write_report
+from recipes.nano.start import start_from_shipped
 from recipes.nano.t2i import train_t2i
 from recipes.nano.tower import train_tower
 from recipes.nano.understanding.contest import write_tables
@@ -29,6 +30,7 @@ from recipes.nano.vilex import train_vilex
 from vilex.train.toml import load_toml
 
 STAGES = {
+    "start": lambda preset, arguments: start_from_shipped(arguments.out),
     "data": lambda preset, arguments: compose(preset, arguments.data, arguments.out),
     "autoencoder": lambda preset, arguments: train_autoencoder(preset, arguments.out),
     "t2i": lambda preset, arguments: train_t2i(preset, arguments.out),
@@ -41,11 +43,13 @@ STAGES = {
     "towers": lambda preset, arguments: make_towers(preset, arguments.data, arguments.out),
     "understanding": lambda preset, arguments: write_tables(preset, arguments.data, arguments.out),
 }
-ON_REQUEST = ("towers", "understanding")  # as long again as all the others together
+# The embedded model instead of nothing to begin with; and what takes as long again as all the others together.
+ON_REQUEST = ("start", "towers", "understanding")
 
 
 # What a stage leaves when it is through, of those that would begin anew.
 RESULTS = {
+    "start": "pooler/config.json",
     "data": "unseen.parquet",
     "autoencoder": "vae/config.json",
     "t2i": "t2i/model_index.json",

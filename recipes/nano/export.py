@@ -7,6 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from recipes.nano.presets import Preset
+from recipes.nano.start import shown_before
 from recipes.nano.vilex import vilex_config
 from vilex.encoder import ViLexEncoder
 from vilex.hub.folder import fingerprint
@@ -27,13 +28,13 @@ def export(preset: Preset, out: Path) -> None:
     encoder.config.version = preset.version
     encoder.config.base_model = "t2i"
     encoder.config.base_sha256 = fingerprint(folder / "t2i")
-    run = vilex_config(preset, out)
+    run, before = vilex_config(preset, out), shown_before(out)
     encoder.config.training = {
         "recipe": "recipes/nano",
         "scenes": preset.data.focus_scenes + preset.data.broad_scenes + preset.data.other_scenes,
         "photos": preset.data.photos,
-        "t2i_images": preset.t2i.images,
-        "vilex_images": run.run.steps * run.run.batch_size,
+        "t2i_images": preset.t2i.images + before.get("t2i_images", 0),
+        "vilex_images": run.run.steps * run.run.batch_size + before.get("vilex_images", 0),
     }
     encoder.save_pretrained(folder, safe_serialization=True)
     forget_paths(folder)

@@ -26,6 +26,7 @@ from recipes.nano.precision import choose_precision
 from recipes.nano.presets import Preset, TextToImagePreset
 from recipes.nano.scenes import SIZE
 from recipes.nano.speech import CaptionBank, read
+from recipes.nano.start import started
 from recipes.nano.terms import SCHEDULE, Terms
 from recipes.nano.tokenizer import POSITIONS, learn_tokenizer
 from recipes.nano.words import train_words
@@ -55,18 +56,16 @@ def train_t2i(preset: Preset, out: Path) -> None:
     torch.manual_seed(preset.seed)
     table = out / "scenes.parquet"
     vae = AutoencoderKL.from_pretrained(out / "vae")
-    tokenizer = learn_tokenizer(table)
-    unet = new_unet(settings, vae.config.latent_channels, SIZE // PATCH)
-    text_encoder = new_text_encoder(tokenizer, settings)
-    use_plain_attention(unet, text_encoder)
-    train_words(text_encoder, tokenizer, preset, table, out)
-    pipeline = assemble(vae, text_encoder, tokenizer, unet)
+    begun = started(out)
+    pipeline = new_pipeline(vae, preset, table, out) if begun is None else resumed_pipeline(vae, begun)
     pipeline.to(preset.device)
+    unet, text_encoder, tokenizer = pipeline.unet, pipeline.text_encoder, pipeline.tokenizer
     unet.to(memory_format=torch.channels_last)
     latents = latents_of(vae, table, preset.device, out)
     captions = CaptionBank(table, tokenizer, settings)
     torch.manual_seed(preset.seed + 1)
-    predict = torch.compile(unet) if preset.compile else unet
+    if preset.compile:
+        unet.compile(), text_encoder.encoder.compile()
     words = text_encoder.get_input_embeddings().weight  # rare words would be shaken by full steps
     terms = Terms(unet, settings, out, preset.device)
     trained = nn.ModuleDict({"text_encoder": text_encoder, "unet": unet, "terms": terms})
@@ -74,7 +73,7 @@ def train_t2i(preset: Preset, out: Path) -> None:
     text_encoder.train(), unet.train()
     for step in trainer:
         images = step.number * settings.batch
-        places = images < settings.raster_images
+        places = begun is None and images < settings.raster_images
         text_encoder.requires_grad_(images < settings.text_images)
         index, generator = step.rows(len(latents)), step.generator
         x0 = latents[index].float().to(preset.device, memory_format=torch.channels_last)
@@ -82,19 +81,37 @@ def train_t2i(preset: Preset, out: Path) -> None:
         t = terms.levels(len(x0), generator, lowest=RASTER_NOISE if places else 0.0)
         said = captions.draw(index, step.rng, whole_mosaics=places)
         with trainer.autocast():
-            v = predict(
+            v = unet(
                 terms.schedule.add_noise(x0, noise, t), t, read(text_encoder, said, preset.device), return_dict=False
             )[0]
             loss, values = terms.loss(v.float(), x0, noise, t, index)
         trainer.update(loss, **values)
         if trainer.looks:
-            with trainer.averaged():
+            with trainer.averaged(), torch.compiler.set_stance("force_eager"):
                 save_probes(pipeline, out / "logs" / f"t2i-{trainer.done:06d}.png")
                 save_mosaics(pipeline, out / "held-out.parquet", out / "logs" / f"mosaic-{trainer.done:06d}.png")
     trainer.use_average()
     pipeline.save_pretrained(out / "t2i", safe_serialization=True)
-    save_probes(pipeline, out / "logs" / "t2i.png")
-    save_mosaics(pipeline, out / "held-out.parquet", out / "logs" / "mosaic.png")
+    with torch.compiler.set_stance("force_eager"):
+        save_probes(pipeline, out / "logs" / "t2i.png")
+        save_mosaics(pipeline, out / "held-out.parquet", out / "logs" / "mosaic.png")
+
+
+def new_pipeline(vae: AutoencoderKL, preset: Preset, table: Path, out: Path) -> StableDiffusionPipeline:
+    """A random U-Net and a text encoder that knows the table's words."""
+    tokenizer = learn_tokenizer(table)
+    unet = new_unet(preset.t2i, vae.config.latent_channels, SIZE // PATCH)
+    text_encoder = new_text_encoder(tokenizer, preset.t2i)
+    use_plain_attention(unet, text_encoder)
+    train_words(text_encoder, tokenizer, preset, table, out)
+    return assemble(vae, text_encoder, tokenizer, unet)
+
+
+def resumed_pipeline(vae: AutoencoderKL, folder: Path) -> StableDiffusionPipeline:
+    """The U-Net and the text encoder of a StableDiffusionPipeline folder, to train on."""
+    found = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
+    use_plain_attention(found.unet, found.text_encoder)
+    return assemble(vae, found.text_encoder, found.tokenizer, found.unet)
 
 
 def latents_of(vae: AutoencoderKL, table: Path, device: str, out: Path) -> Tensor:

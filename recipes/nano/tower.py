@@ -14,11 +14,10 @@ from torch.nn import functional as F
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from recipes.nano.autoencoder import to_model
-from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset, TowerPreset
 from recipes.nano.scenes import SIZE
-from recipes.nano.teacher import POOLED, WIDTH, cached_features
+from recipes.nano.teacher import POOLED, WIDTH, cached_features, seen_pixels
 
 
 def train_tower(preset: Preset, out: Path) -> None:
@@ -44,9 +43,9 @@ def distil(
     Args:
         name: of the stage. student: as `new_student` makes it. tables: of pictures.
     """
-    pixels = np.concatenate([read_pixels(table) for table in tables])
+    pixels = np.concatenate([seen_pixels(table, settings.seen) for table in tables])
     maps, pooled = (
-        torch.cat([cached_features(table, out, pooled=which) for table in tables]) for which in (False, True)
+        torch.cat([cached_features(table, out, which, settings.seen) for table in tables]) for which in (False, True)
     )
     scale = pooled[:: max(1, len(pooled) // 4096)].float().std(0).mean()
     tower, heads = student

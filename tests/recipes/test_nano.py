@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 
 from recipes.nano.autoencoder import code_of, new_autoencoder, to_model, whiten
 from recipes.nano.captions import captions_of
@@ -20,8 +21,10 @@ from recipes.nano.rows import table_row
 from recipes.nano.scenes import RASTER, SIZE, SIZES, random_scene
 from recipes.nano.speech import CaptionBank
 from recipes.nano.sprites import CONCEPTS, STYLES, Sprite, is_held_out
+from recipes.nano.start import start_from
 from recipes.nano.tokenizer import learn_tokenizer
 from tests.forked import Forked
+from vilex.encoder import ViLexEncoder
 
 
 def sprite(concept="fox", style="noto", colour="red"):
@@ -243,6 +246,7 @@ SMALL = (
     "t2i.warmup=1",
     "tower.width=48",
     "tower.layers=1",
+    "tower.seen=24",
     "tower.images=48",
     "data.tower_photos=16",
     "tower.batch=16",
@@ -276,10 +280,33 @@ def run_recipe(*words):
     Forked(*words, module="recipes.nano").finish()
 
 
-def test_the_gpu_preset_makes_a_model(tmp_path, data):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, data):
+    """What the gpu preset leaves after its export."""
+    out = tmp_path_factory.mktemp("made")
     small = ("device=cpu", "data.photos=20", "data.held_out_photos=4", *SMALL)
-    run_recipe(*UP_TO_EXPORT, "--preset", "gpu", "--data", data, "--out", tmp_path, *small)
-    assert (tmp_path / "nano" / "t2i" / "model_index.json").is_file()
+    run_recipe(*UP_TO_EXPORT, "--preset", "gpu", "--data", data, "--out", out, *small)
+    return out
+
+
+def test_the_gpu_preset_makes_a_model(made):
+    assert (made / "nano" / "t2i" / "model_index.json").is_file()
+
+
+def test_a_run_goes_on_with_a_finished_model(made, data, tmp_path):
+    start_from(made / "nano", tmp_path)
+    for table in ("scenes", "held-out"):
+        (tmp_path / f"{table}.parquet").symlink_to(made / f"{table}.parquet")
+    run_recipe("t2i", "vilex", "export", "--preset", "cpu", "--data", data, "--out", tmp_path, *SMALL)
+    before, after = (ViLexEncoder.from_pretrained(folder / "nano").config for folder in (made, tmp_path))
+    assert (before.training["t2i_images"], after.training["t2i_images"]) == (32, 64)
+    assert (before.training["vilex_images"], after.training["vilex_images"]) == (24, 48)
+    weights = [load_file(folder / "nano/t2i/vae/diffusion_pytorch_model.safetensors") for folder in (made, tmp_path)]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    changed = [load_file(folder / "nano/t2i/unet/diffusion_pytorch_model.safetensors") for folder in (made, tmp_path)]
+    far = max((changed[0][key] - changed[1][key]).abs().max() for key in changed[0])
+    assert 0 < far < 0.05
+    assert not (tmp_path / "state" / "words.safetensors").exists()
 
 
 def test_every_stage_of_the_cpu_preset_runs_to_the_report(tmp_path, data):

@@ -76,7 +76,7 @@ def _train_control(preset: Preset, out: Path) -> None:
     _give_heads(student[1], out / "state" / "tower.safetensors")
     shown = replace(
         preset.tower, images=settings.control_images or shown_by_vilex(preset), batch=preset.vilex.run.batch_size,
-        lr=preset.vilex.optim.tower_lr,
+        lr=preset.vilex.optim.tower_lr, seen=0,
     )  # fmt: skip
     tower = distil("control", student, shown, preset, out, [_needs(out / "scenes.parquet", "data")])
     _save(tower, encoder_folder(out, "control"))
