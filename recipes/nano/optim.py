@@ -1,12 +1,12 @@
 """The stages' optimisers: AdamW, or Muon for the matrices and AdamW for the rest.
 
-Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon) steps along the nearest orthogonal matrix of the
-momentum. A convolution is a matrix of its output channels by all else. Its step is scaled to AdamW's (Moonlight,
-arXiv 2502.16982), so that one learning rate serves both.
+Muon is that of `vilex train`. A convolution is a matrix of its output channels by all else.
 """
 
 import torch
 from torch import Tensor, nn
+
+from vilex.train.muon import Muon
 
 WEIGHT_DECAY = 0.01
 
@@ -36,11 +36,7 @@ class Optimizer:
             torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.99), fused=True)
         ]
         if self.matrices:
-            self.parts.append(
-                torch.optim.Muon(
-                    list(self.matrices.values()), lr=lr, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"
-                )
-            )
+            self.parts.append(Muon(list(self.matrices.values()), lr=lr, weight_decay=WEIGHT_DECAY))
         self.rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
     def step(self, share: float) -> None:
