@@ -35,8 +35,8 @@ TRAINING = [
     Mutant(
         "Muon without weight decay",
         "train/muon.py",
-        "torch.optim.Muon(own, weight_decay=weight_decay",
-        "torch.optim.Muon(own, weight_decay=0.0",
+        "Muon(own, weight_decay=weight_decay",
+        "Muon(own, weight_decay=0.0",
         (f"{DECAY}[muon]",),
     ),
     Mutant(
@@ -45,6 +45,13 @@ TRAINING = [
         "rule.param_groups, rule.state = self._groups(muon), self.state",
         "rule.state = self.state",
         ("tests/train/test_muon.py::test_each_parameter_moves_by_its_own_rule[True]",),
+    ),
+    Mutant(
+        "Muon's Gram matrix takes one of the two factors",
+        "train/muon.py",
+        "polynomial @ gram @ polynomial",
+        "polynomial @ gram",
+        ("tests/train/test_muon.py::test_the_products_of_gram_matrices_are_newton_schulz_s",),
     ),
     Mutant(
         "Adafactor without weight decay",

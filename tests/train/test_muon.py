@@ -8,10 +8,9 @@ from torch import nn
 
 from vilex.encoder import ViLexEncoder
 from vilex.train.config import OptimConfig
-from vilex.train.muon import MuonWithAdamW
+from vilex.train.muon import Muon, MuonWithAdamW, orthogonal
 from vilex.train.optim import make_optimizer
 
-MUON = {"weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
 ADAMW = {"weight_decay": 0.1, "betas": (0.9, 0.99)}
 
 
@@ -32,13 +31,48 @@ def optimizer_of(model, lr=0.02):
     return MuonWithAdamW([{"params": list(model.parameters()), "lr": lr}], matrices_of(model), 0.1)
 
 
+SHAPES = [(8, 48), (48, 8), (12, 12), (1, 5)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_products_of_gram_matrices_are_newton_schulz_s(shape):
+    a, b, c = 3.4445, -4.7750, 2.0315
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = matrix / matrix.norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    found = orthogonal(matrix)
+    assert found.shape == shape and torch.allclose(found, x, atol=1e-9)
+    assert torch.allclose(orthogonal(matrix.float()), x.float(), atol=1e-3)
+    assert (found - orthogonal(100 * matrix)).abs().max() < 1e-9
+
+
+def test_a_matrix_of_zeros_stays():
+    assert not orthogonal(torch.zeros(3, 5)).any()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_steps_are_torch_s_but_for_its_bfloat16(shape):
+    start = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    one = Muon([ours], lr=0.05, weight_decay=0.1)
+    other = torch.optim.Muon([theirs], lr=0.05, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for step in range(4):
+        ours.grad = theirs.grad = torch.randn(shape, generator=torch.Generator().manual_seed(10 + step))
+        one.step(), other.step()
+    moved = (theirs - start).norm()
+    assert (ours - theirs).norm() < 0.02 * moved
+    assert list(one.state[ours]) == list(other.state[theirs]) == ["momentum_buffer"]
+
+
 @pytest.mark.parametrize("reloaded", [False, True])
 def test_each_parameter_moves_by_its_own_rule(reloaded):
     ours, theirs = layers(), layers()
     optimizer = optimizer_of(ours)
     matrices = matrices_of(theirs)
     apart = [
-        torch.optim.Muon([p for p in theirs.parameters() if p in matrices], lr=0.02, **MUON),
+        Muon([p for p in theirs.parameters() if p in matrices], lr=0.02, weight_decay=0.1),
         torch.optim.AdamW([p for p in theirs.parameters() if p not in matrices], lr=0.02, **ADAMW),
     ]
     for step in range(6):

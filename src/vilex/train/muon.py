@@ -24,22 +24,22 @@ class Muon(torch.optim.Muon):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Move every matrix that has a gradient; returns what `closure` gives."""
         if any(p.is_cuda for group in self.param_groups for p in group["params"]):
-            return super().step(closure)
+            return super().step(closure)  # type: ignore[no-untyped-call]
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    self._move(matrix, group)
+                    self._move(matrix, matrix.grad, group)
         return loss
 
     @torch.no_grad()
-    def _move(self, matrix: nn.Parameter, group: dict[str, Any]) -> None:
+    def _move(self, matrix: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[matrix]
         if not state:
-            state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+            state["momentum_buffer"] = torch.zeros_like(gradient)
         momentum, lr = state["momentum_buffer"], float(group["lr"])
-        momentum.lerp_(matrix.grad, 1 - group["momentum"])
-        step = matrix.grad.lerp(momentum, group["momentum"])
+        momentum.lerp_(gradient, 1 - group["momentum"])
+        step = gradient.lerp(momentum, group["momentum"])
         matrix.mul_(1 - lr * group["weight_decay"])
         matrix.add_(orthogonal(step, group["ns_coefficients"], group["ns_steps"]), alpha=-lr * _length(matrix))
 
