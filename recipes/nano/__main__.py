@@ -49,7 +49,7 @@ ON_REQUEST = ("start", "towers", "understanding")
 
 # What a stage leaves when it is through, of those that would begin anew.
 RESULTS = {
-    "start": "pooler/config.json",
+    "start": "start/config.json",
     "data": "unseen.parquet",
     "autoencoder": "vae/config.json",
     "t2i": "t2i/model_index.json",

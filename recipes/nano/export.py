@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
+from transformers import SiglipVisionModel
 
 from recipes.nano.presets import Preset
 from recipes.nano.start import shown_before
@@ -16,7 +17,8 @@ LIMIT = 64 * 1024 * 1024
 
 
 def export(preset: Preset, out: Path) -> None:
-    """Write `out`/nano: config.json and model.safetensors (encoder), t2i/ (StableDiffusionPipeline).
+    """Write `out`/nano: config.json and model.safetensors (encoder), t2i/ (StableDiffusionPipeline), tower/ (as it was
+    before ViLex).
 
     Raises:
         ValueError: the folder is over 64 MB, the limit for weights inside the package.
@@ -33,10 +35,12 @@ def export(preset: Preset, out: Path) -> None:
         "recipe": "recipes/nano",
         "scenes": preset.data.focus_scenes + preset.data.broad_scenes + preset.data.other_scenes,
         "photos": preset.data.photos,
-        "t2i_images": preset.t2i.images + before.get("t2i_images", 0),
-        "vilex_images": run.run.steps * run.run.batch_size + before.get("vilex_images", 0),
+        "t2i_images": preset.t2i.images + before["t2i_images"],
+        "vilex_images": run.run.steps * run.run.batch_size + before["vilex_images"],
     }
     encoder.save_pretrained(folder, safe_serialization=True)
+    tower = SiglipVisionModel.from_pretrained(out / "tower", dtype=torch.float16)
+    tower.save_pretrained(folder / "tower", safe_serialization=True)
     forget_paths(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 2**20:.1f} MB")

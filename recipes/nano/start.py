@@ -5,26 +5,33 @@ learning, where a new one would first learn words and places; ViLex goes on from
 on is added to what this run shows it.
 """
 
+import shutil
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL
 
-from vilex.encoder import EMBEDDED, ViLexEncoder
+from recipes.nano.tower import load_before
+from vilex.encoder import EMBEDDED
 from vilex.encoder.config import ViLexConfig
+from vilex.errors import InputError
 
 
 def start_from(model: Path, out: Path) -> None:
-    """Lay a model's parts where the stages look for them: `out`/vae, `out`/start, `out`/pooler.
+    """Lay a model where the stages look for it: `out`/start, and of its parts `out`/vae and `out`/tower.
 
     Args:
         model: a folder as stage `export` writes it, such as the package's own.
+
+    Raises:
+        InputError: an earlier recipe made it.
     """
-    pipeline = StableDiffusionPipeline.from_pretrained(model / "t2i", dtype=torch.float32, safety_checker=None)
-    pipeline.save_pretrained(out / "start", safe_serialization=True)
-    pipeline.vae.save_pretrained(out / "vae", safe_serialization=True)
-    encoder = ViLexEncoder.from_pretrained(model).float()
-    encoder.save_pretrained(out / "pooler", safe_serialization=True)
+    if not (model / "tower").is_dir():
+        raise InputError(f"{model}: has no tower/, an earlier recipe made it; leave out start, and train anew")
+    vae = AutoencoderKL.from_pretrained(model / "t2i" / "vae", dtype=torch.float32)
+    vae.save_pretrained(out / "vae", safe_serialization=True)
+    load_before(model).save_pretrained(out / "tower", safe_serialization=True)
+    shutil.copytree(model, out / "start", dirs_exist_ok=True)
 
 
 def start_from_shipped(out: Path) -> None:
@@ -33,14 +40,13 @@ def start_from_shipped(out: Path) -> None:
 
 
 def started(out: Path) -> Path | None:
-    """The text-to-image model to go on from, a StableDiffusionPipeline folder; None where all begins from nothing."""
+    """The model to go on from; None where all begins from nothing."""
     folder = out / "start"
     return folder if folder.is_dir() else None
 
 
 def shown_before(out: Path) -> dict[str, int]:
     """The pictures that the model had seen before this run, by what saw them: `t2i_images`, `vilex_images`."""
-    if started(out) is None:
-        return {}
-    training = ViLexConfig.from_pretrained(out / "pooler").training
-    return {key: training[key] for key in ("t2i_images", "vilex_images") if key in training}
+    folder = started(out)
+    training = {} if folder is None else ViLexConfig.from_pretrained(folder).training
+    return {key: training.get(key, 0) for key in ("t2i_images", "vilex_images")}

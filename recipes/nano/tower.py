@@ -27,6 +27,11 @@ def train_tower(preset: Preset, out: Path) -> None:
     tower.save_pretrained(out / "tower", safe_serialization=True)
 
 
+def load_before(model: Path) -> SiglipVisionModel:
+    """The tower before ViLex that lies beside an exported encoder, in float32."""
+    return SiglipVisionModel.from_pretrained(model / "tower", dtype=torch.float32)
+
+
 def new_student(preset: Preset) -> nn.ModuleList:
     """A tower, and its two heads that say what the teacher sees."""
     settings = preset.tower

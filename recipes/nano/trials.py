@@ -42,15 +42,15 @@ GUIDANCE = 3.0
 
 SHORT = ("t2i.images=38400", "t2i.text_images=38400", "t2i.raster_images=9600")  # unless told otherwise
 TRIALS: dict[str, dict[str, object]] = {
-    "base": {"optimizer": "adamw"},
+    "base": {},  # the preset as it stands
+    "AdamW": {"optimizer": "adamw"},
     "no mosaics": {"mosaic_share": 0.0, "raster_images": 0},
     "more mosaics": {"mosaic_share": 0.45},
     "min-SNR": {"min_snr_gamma": 5.0},
     "immiscible": {"immiscible": True},
     "contrastive": {"contrastive": 0.05},
     "alignment": {"alignment": 0.5},
-    "Muon": {"optimizer": "muon"},
-    "blended words": {"blend_share": 0.15},
+    "no blended words": {"blend_share": 0.0},
     "short captions": {"dense_share": 0.0},
     "wider": {"unet_channels": (160, 256)},
     "batch 32": {"batch": 32},
@@ -71,7 +71,7 @@ def run_trial(name: str, preset: Preset, data: Path, out: Path, judged: bool) ->
     folder.mkdir(parents=True, exist_ok=True)
     latents_of(AutoencoderKL.from_pretrained(out / "vae"), out / "scenes.parquet", preset.device, out)
     state = [path.relative_to(out) for path in (out / "state").glob("*-*.safetensors")]  # of tables, not of stages
-    for shared in ("scenes.parquet", "held-out.parquet", "vae", "judge", *state):
+    for shared in ("scenes.parquet", "held-out.parquet", "vae", "judge", "state/words.safetensors", *state):
         if (out / shared).exists() and not (folder / shared).exists():
             (folder / shared).parent.mkdir(exist_ok=True)
             (folder / shared).symlink_to((out / shared).resolve())

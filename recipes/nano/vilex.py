@@ -6,16 +6,19 @@ from pathlib import Path
 from recipes.nano.frozen import frozen_model
 from recipes.nano.precision import choose_precision
 from recipes.nano.presets import Preset
+from recipes.nano.start import started
 from vilex.train.config import TrainConfig
 from vilex.train.loop import train
 
 
 def train_vilex(preset: Preset, out: Path) -> None:
-    """Train tower and pooler against the frozen model; the run lies in `out`/vilex.
+    """Train tower and pooler against the frozen model, on from `start`'s if there are any; the run lies in `out`/vilex.
 
     Checkpoints of its last three quarters stay: Table A1 compares those of a quarter and of half (`understanding`).
     """
-    config = vilex_config(preset, out)
+    config, begun = vilex_config(preset, out), started(out)
+    if begun is not None:
+        config = replace(config, model=replace(config.model, encoder=str(begun), tower=""))
     kept = max(config.run.keep, 3 * config.run.steps // (4 * config.run.save_every) + 1)
     train(replace(config, run=replace(config.run, keep=kept)))
 

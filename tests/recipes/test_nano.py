@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ from recipes.nano.start import start_from
 from recipes.nano.tokenizer import learn_tokenizer
 from tests.forked import Forked
 from vilex.encoder import ViLexEncoder
+from vilex.errors import InputError
 
 
 def sprite(concept="fox", style="noto", colour="red"):
@@ -293,16 +295,26 @@ def test_the_gpu_preset_makes_a_model(made):
     assert (made / "nano" / "t2i" / "model_index.json").is_file()
 
 
+def test_an_earlier_recipe_s_model_is_not_gone_on_with(made, tmp_path):
+    earlier = tmp_path / "nano"
+    shutil.copytree(made / "nano", earlier, ignore=shutil.ignore_patterns("tower"))
+    with pytest.raises(InputError, match="an earlier recipe made it"):
+        start_from(earlier, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_goes_on_with_a_finished_model(made, data, tmp_path):
     start_from(made / "nano", tmp_path)
     for table in ("scenes", "held-out"):
         (tmp_path / f"{table}.parquet").symlink_to(made / f"{table}.parquet")
-    run_recipe("t2i", "vilex", "export", "--preset", "cpu", "--data", data, "--out", tmp_path, *SMALL)
+    stages = ("t2i", "pooler", "vilex", "export")
+    run_recipe(*stages, "--preset", "cpu", "--data", data, "--out", tmp_path, *SMALL, "pooler.images=32")
     before, after = (ViLexEncoder.from_pretrained(folder / "nano").config for folder in (made, tmp_path))
     assert (before.training["t2i_images"], after.training["t2i_images"]) == (32, 64)
     assert (before.training["vilex_images"], after.training["vilex_images"]) == (24, 48)
-    weights = [load_file(folder / "nano/t2i/vae/diffusion_pytorch_model.safetensors") for folder in (made, tmp_path)]
-    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    for kept in ("t2i/vae/diffusion_pytorch_model.safetensors", "tower/model.safetensors"):
+        weights = [load_file(folder / "nano" / kept) for folder in (made, tmp_path)]
+        assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     changed = [load_file(folder / "nano/t2i/unet/diffusion_pytorch_model.safetensors") for folder in (made, tmp_path)]
     far = max((changed[0][key] - changed[1][key]).abs().max() for key in changed[0])
     assert 0 < far < 0.05

@@ -230,7 +230,7 @@ def test_one_command_makes_towers_and_tables_and_goes_on(data, easy, tmp_path, m
     assert "run stage vilex first" in capsys.readouterr().out
     run(tmp_path, data, out, "vilex", "towers")
     preset = load_toml(Preset, tmp_path / "small.toml")
-    assert shown_by_vilex(preset) == 8
+    assert shown_by_vilex(preset, tmp_path) == 8
     towers = {name: SiglipVisionModel.from_pretrained(encoder_folder(out, name)) for name in ("before", "control")}
     assert not torch.equal(*(one.post_layernorm.weight for one in towers.values()))
     lengths = {

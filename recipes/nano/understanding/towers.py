@@ -24,6 +24,7 @@ from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset
+from recipes.nano.start import shown_before
 from recipes.nano.tower import distil, new_student, new_tower, scene_labels
 from recipes.nano.understanding.zoomed import compose_zoomed
 from recipes.nano.vilex import vilex_config
@@ -63,10 +64,10 @@ def encoder_folder(out: Path, name: str) -> Path:
     return out / "understanding" / "vilex" / name / "encoder"
 
 
-def shown_by_vilex(preset: Preset) -> int:
+def shown_by_vilex(preset: Preset, out: Path) -> int:
     """Pictures that the tower saw between `before` and `after`."""
     run = preset.vilex.run
-    return preset.pooler.images + run.steps * run.batch_size
+    return preset.pooler.images + shown_before(out)["vilex_images"] + run.steps * run.batch_size
 
 
 def _train_control(preset: Preset, out: Path) -> None:
@@ -75,7 +76,7 @@ def _train_control(preset: Preset, out: Path) -> None:
     student[0] = SiglipVisionModel.from_pretrained(before)
     _give_heads(student[1], out / "state" / "tower.safetensors")
     shown = replace(
-        preset.tower, images=settings.control_images or shown_by_vilex(preset), batch=preset.vilex.run.batch_size,
+        preset.tower, images=settings.control_images or shown_by_vilex(preset, out), batch=preset.vilex.run.batch_size,
         lr=preset.vilex.optim.tower_lr, seen=0,
     )  # fmt: skip
     tower = distil("control", student, shown, preset, out, [_needs(out / "scenes.parquet", "data")])
