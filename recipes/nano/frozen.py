@@ -1,11 +1,12 @@
-"""Where the frozen model lies: what this run trained, or else the embedded one."""
+"""Where the frozen model lies: what this run trained, else what it began with, else the embedded one."""
 
 from pathlib import Path
 
+from recipes.nano.start import started
 from vilex.encoder import EMBEDDED
 
 
 def frozen_model(out: Path) -> Path:
-    """`out`/t2i, or the embedded model's where this run trained none; a StableDiffusionPipeline folder."""
+    """A StableDiffusionPipeline folder: `out`/t2i; where this run trained none, that of `start` or the embedded one."""
     own = out / "t2i"
-    return own if own.is_dir() else EMBEDDED["nano"] / "t2i"
+    return own if own.is_dir() else (started(out) or EMBEDDED["nano"]) / "t2i"

@@ -13,9 +13,8 @@ from torch.optim.optimizer import ParamsT
 
 
 class Muon(torch.optim.Muon):
-    """torch's Muon, which computes in bfloat16 whatever the processor: CPUs without it take sixty times as long.
-
-    On CPUs the products are float32's here, and most of them of small square matrices.
+    """torch's Muon, but on CPUs in float32: torch's products are bfloat16's, which a CPU without that format takes a
+    hundred times as long for.
     """
 
     def __init__(self, params: ParamsT, lr: float = 1e-3, weight_decay: float = 0.1):
@@ -47,7 +46,8 @@ class Muon(torch.optim.Muon):
 def orthogonal(
     matrix: Tensor, coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315), steps: int = 5
 ) -> Tensor:
-    """The orthogonal matrix near `matrix`, [m, n], by Newton-Schulz iteration; singular values come to 0.7 to 1.2.
+    """The orthogonal matrix near `matrix`, [m, n], by Newton-Schulz iteration: singular values that are not tiny come
+    to between 0.7 and 1.2.
 
     Each iteration multiplies by a polynomial of the Gram matrix, so that all but the first and the last product are of
     its size: for the wide matrices of convolutions a third of the work.
