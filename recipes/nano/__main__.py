@@ -21,16 +21,17 @@ from recipes.nano.export import export
 from recipes.nano.pooler import train_pooler
 from recipes.nano.presets import Preset
 from recipes.nano.report import write_report
-from recipes.nano.start import start_from_shipped
+from recipes.nano.start import start_from
 from recipes.nano.t2i import train_t2i
 from recipes.nano.tower import train_tower
 from recipes.nano.understanding.contest import write_tables
 from recipes.nano.understanding.towers import make_towers
 from recipes.nano.vilex import train_vilex
+from vilex.encoder import EMBEDDED
 from vilex.train.toml import load_toml
 
 STAGES = {
-    "start": lambda preset, arguments: start_from_shipped(arguments.out),
+    "start": lambda preset, arguments: start_from(EMBEDDED["nano"], arguments.out),
     "data": lambda preset, arguments: compose(preset, arguments.data, arguments.out),
     "autoencoder": lambda preset, arguments: train_autoencoder(preset, arguments.out),
     "t2i": lambda preset, arguments: train_t2i(preset, arguments.out),

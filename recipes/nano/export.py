@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
-from transformers import SiglipVisionModel
 
 from recipes.nano.presets import Preset
 from recipes.nano.start import shown_before
 from recipes.nano.vilex import vilex_config
 from vilex.encoder import ViLexEncoder
+from vilex.encoder.towers import load_tower
 from vilex.hub.folder import fingerprint
 
 LIMIT = 64 * 1024 * 1024
@@ -39,8 +39,7 @@ def export(preset: Preset, out: Path) -> None:
         "vilex_images": run.run.steps * run.run.batch_size + before["vilex_images"],
     }
     encoder.save_pretrained(folder, safe_serialization=True)
-    tower = SiglipVisionModel.from_pretrained(out / "tower", dtype=torch.float16)
-    tower.save_pretrained(folder / "tower", safe_serialization=True)
+    load_tower(str(out / "tower")).half().save_pretrained(folder / "tower", safe_serialization=True)
     forget_paths(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 2**20:.1f} MB")

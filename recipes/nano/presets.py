@@ -147,7 +147,7 @@ class Preset:
     precision: str = "auto"  # of matrix products: bf16, fp32, or whichever this machine does faster
     save_minutes: float = 3.0  # between two states of a stage
     seed: int = 0
-    compile: bool = False  # of U-Net and text encoder: a sixth faster, after two minutes at every start
+    compile: bool = False  # of U-Net and text encoder: a sixth faster in bfloat16, no faster with AVX2 alone
     data: DataPreset = field(default_factory=DataPreset)
     autoencoder: AutoencoderPreset = field(default_factory=AutoencoderPreset)
     words: WordsPreset = field(default_factory=WordsPreset)

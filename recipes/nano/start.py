@@ -11,9 +11,8 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 
-from recipes.nano.tower import load_before
-from vilex.encoder import EMBEDDED
 from vilex.encoder.config import ViLexConfig
+from vilex.encoder.towers import load_tower
 from vilex.errors import InputError
 
 
@@ -30,13 +29,8 @@ def start_from(model: Path, out: Path) -> None:
         raise InputError(f"{model}: has no tower/, an earlier recipe made it; leave out start, and train anew")
     vae = AutoencoderKL.from_pretrained(model / "t2i" / "vae", dtype=torch.float32)
     vae.save_pretrained(out / "vae", safe_serialization=True)
-    load_before(model).save_pretrained(out / "tower", safe_serialization=True)
+    load_tower(str(model / "tower")).float().save_pretrained(out / "tower", safe_serialization=True)
     shutil.copytree(model, out / "start", dirs_exist_ok=True)
-
-
-def start_from_shipped(out: Path) -> None:
-    """`start_from` the embedded model."""
-    start_from(EMBEDDED["nano"], out)
 
 
 def started(out: Path) -> Path | None:

@@ -57,9 +57,17 @@ def train_t2i(preset: Preset, out: Path) -> None:
     table = out / "scenes.parquet"
     vae = AutoencoderKL.from_pretrained(out / "vae")
     begun = started(out)
-    pipeline = new_pipeline(vae, preset, table, out) if begun is None else resumed_pipeline(vae, begun / "t2i")
+    if begun is None:
+        pipeline = new_pipeline(vae, learn_tokenizer(table), settings)
+    else:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            begun / "t2i", vae=vae, dtype=torch.float32, safety_checker=None
+        )
     pipeline.to(preset.device)
     unet, text_encoder, tokenizer = pipeline.unet, pipeline.text_encoder, pipeline.tokenizer
+    use_plain_attention(unet, text_encoder)
+    if begun is None:
+        train_words(text_encoder, tokenizer, preset, table, out)
     unet.to(memory_format=torch.channels_last)
     latents = latents_of(vae, table, preset.device, out)
     captions = CaptionBank(table, tokenizer, settings)
@@ -97,23 +105,6 @@ def train_t2i(preset: Preset, out: Path) -> None:
         save_mosaics(pipeline, out / "held-out.parquet", out / "logs" / "mosaic.png")
 
 
-def new_pipeline(vae: AutoencoderKL, preset: Preset, table: Path, out: Path) -> StableDiffusionPipeline:
-    """A random U-Net and a text encoder that knows the table's words."""
-    tokenizer = learn_tokenizer(table)
-    unet = new_unet(preset.t2i, vae.config.latent_channels, SIZE // PATCH)
-    text_encoder = new_text_encoder(tokenizer, preset.t2i)
-    use_plain_attention(unet, text_encoder)
-    train_words(text_encoder, tokenizer, preset, table, out)
-    return assemble(vae, text_encoder, tokenizer, unet)
-
-
-def resumed_pipeline(vae: AutoencoderKL, folder: Path) -> StableDiffusionPipeline:
-    """The U-Net and the text encoder of a StableDiffusionPipeline folder, to train on."""
-    found = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
-    use_plain_attention(found.unet, found.text_encoder)
-    return assemble(vae, found.text_encoder, found.tokenizer, found.unet)
-
-
 def latents_of(vae: AutoencoderKL, table: Path, device: str, out: Path) -> Tensor:
     """The table's latents, [N, c, 8, 8] in half precision, made once for each auto-encoder and table."""
     path = (
@@ -141,7 +132,7 @@ def new_text_encoder(tokenizer: CLIPTokenizer, settings: TextToImagePreset) -> C
             num_hidden_layers=settings.text_layers,
             num_attention_heads=settings.text_width // 48,
             max_position_embeddings=POSITIONS,
-            hidden_act="gelu",  # one kernel, where CLIP's own, x times a sigmoid, is three: a twentieth of a step
+            hidden_act="gelu",  # one kernel; CLIP's own, x times a sigmoid, is three, a fifteenth of a step's profile
             projection_dim=settings.text_width,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -177,9 +168,10 @@ def new_unet(settings: TextToImagePreset, channels: int, size: int) -> UNet2DCon
     )
 
 
-def assemble(
-    vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
-) -> StableDiffusionPipeline:
+def new_pipeline(vae: AutoencoderKL, tokenizer: CLIPTokenizer, settings: TextToImagePreset) -> StableDiffusionPipeline:
+    """With a random U-Net and text encoder."""
+    unet = new_unet(settings, vae.config.latent_channels, SIZE // PATCH)
+    text_encoder = new_text_encoder(tokenizer, settings)
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,

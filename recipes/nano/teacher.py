@@ -59,17 +59,11 @@ class Teacher:
         return places, x.mean((2, 3))
 
 
-def seen_pixels(table: Path, seen: int = 0) -> np.ndarray:
-    """[N, 64, 64, 3] uint8: `seen` of the pictures, evenly spaced; all for 0, or where the table holds fewer."""
-    pixels = read_pixels(table)
-    return pixels[np.linspace(0, len(pixels) - 1, seen).astype(int)] if 0 < seen < len(pixels) else pixels
-
-
 def cached_features(table: Path, out: Path, pooled: bool = False, seen: int = 0) -> Tensor:
-    """The maps of `seen_pixels`, [N, 64, 8, 8], or their pooled features, [N, 1280], in half precision."""
+    """The maps of `read_pixels(table, seen)`, [N, 64, 8, 8], or their pooled features, [N, 1280], in half precision."""
     path = out / "state" / f"teacher-{table.stem}{f'-{seen}' if seen else ''}.safetensors"
     if not path.is_file():
-        _write(seen_pixels(table, seen), path)
+        _write(read_pixels(table, seen), path)
     with safe_open(path, "pt") as file:
         return file.get_tensor("pooled" if pooled else "map")
 

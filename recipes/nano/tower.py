@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from recipes.nano.autoencoder import to_model
+from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset, TowerPreset
 from recipes.nano.scenes import SIZE
-from recipes.nano.teacher import POOLED, WIDTH, cached_features, seen_pixels
+from recipes.nano.teacher import POOLED, WIDTH, cached_features
 
 
 def train_tower(preset: Preset, out: Path) -> None:
@@ -25,11 +26,6 @@ def train_tower(preset: Preset, out: Path) -> None:
     tables = [path for path in (out / "scenes.parquet", out / "photos.parquet") if path.is_file()]
     tower = distil("tower", new_student(preset), preset.tower, preset, out, tables)
     tower.save_pretrained(out / "tower", safe_serialization=True)
-
-
-def load_before(model: Path) -> SiglipVisionModel:
-    """The tower before ViLex that lies beside an exported encoder, in float32."""
-    return SiglipVisionModel.from_pretrained(model / "tower", dtype=torch.float32)
 
 
 def new_student(preset: Preset) -> nn.ModuleList:
@@ -48,7 +44,7 @@ def distil(
     Args:
         name: of the stage. student: as `new_student` makes it. tables: of pictures.
     """
-    pixels = np.concatenate([seen_pixels(table, settings.seen) for table in tables])
+    pixels = np.concatenate([read_pixels(table, settings.seen) for table in tables])
     maps, pooled = (
         torch.cat([cached_features(table, out, which, settings.seen) for table in tables]) for which in (False, True)
     )

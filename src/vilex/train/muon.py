@@ -52,16 +52,23 @@ def orthogonal(
     Each iteration multiplies by a polynomial of the Gram matrix, so that all but the first and the last product are of
     its size: for the wide matrices of convolutions a third of the work.
     """
-    a, b, c = coefficients
     wide = matrix.T if len(matrix) > matrix.shape[1] else matrix
     wide = wide / wide.norm().clamp_min(1e-7)
     gram = wide @ wide.T
-    factor = identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    for _ in range(steps):
-        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c) + a * identity
-        factor, gram = polynomial @ factor, polynomial @ gram @ polynomial
+    factor = polynomial = _polynomial(gram, *coefficients)
+    for _ in range(steps - 1):
+        gram = polynomial @ gram @ polynomial
+        polynomial = _polynomial(gram, *coefficients)
+        factor = polynomial @ factor
     found = factor @ wide
     return found.T if len(matrix) > matrix.shape[1] else found
+
+
+def _polynomial(gram: Tensor, a: float, b: float, c: float) -> Tensor:
+    """a + b G + c G^2, [m, m]."""
+    found = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    found.diagonal().add_(a)
+    return found
 
 
 def _length(matrix: Tensor) -> float:
