@@ -1,6 +1,5 @@
 import json
 
-import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -18,6 +17,7 @@ from typer.testing import CliRunner
 
 from benchmarks.shapes import BETAS
 from tests import families
+from tests.drawings import same
 from vilex.cli.app import app
 from vilex.errors import InputError
 from vilex.upscale import Upscaler
@@ -53,7 +53,7 @@ def test_four_times_larger_as_diffusers_own(four_times, pictures):
     assert [picture.size for picture in larger] == [(64, 64)] * 2
     pipeline = StableDiffusionUpscalePipeline.from_pretrained(four_times)
     expected = pipeline("snow", small[1], num_inference_steps=2, generator=torch.Generator().manual_seed(4)).images[0]
-    assert np.array_equal(np.asarray(larger[1]), np.asarray(expected))
+    assert same(larger[1], expected)
 
 
 def test_second_stage_of_if(tmp_path, pictures):
@@ -91,7 +91,7 @@ def test_drawn_over_at_the_models_own_size(sd_folder, pictures):
     expected = pipeline(
         "a cat", resized, strength=0.6, num_inference_steps=4, generator=torch.Generator().manual_seed(5)
     ).images[0]
-    assert larger.size == (16, 16) and np.array_equal(np.asarray(larger), np.asarray(expected))
+    assert larger.size == (16, 16) and same(larger, expected)
 
 
 def test_from_the_command_line(four_times, model_folder, tmp_path):
@@ -126,7 +126,7 @@ def test_the_refiner_of_xl_draws_over(tmp_path, pictures):
     expected = refiner(
         "a cat", image=resized, strength=0.5, num_inference_steps=4, generator=torch.Generator().manual_seed(5)
     ).images[0]
-    assert np.abs(np.asarray(larger, dtype=int) - np.asarray(expected, dtype=int)).max() <= 1
+    assert same(larger, expected)
 
 
 def test_what_makes_nothing_larger_is_named(tmp_path):

@@ -10,6 +10,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from tests.drawings import same
 from vilex.cli.reconstruction import reconstruct_at
 from vilex.guidance import Guidance
 from vilex.hub.folder import file_hash
@@ -29,10 +30,6 @@ def pictures(gallery):
 
 def captions(gallery):
     return [item["caption"] for item in gallery]
-
-
-def same(one, other, within=1):
-    return np.abs(np.asarray(one).astype(int) - np.asarray(other)).max() <= within
 
 
 def test_every_endpoint_has_a_name_and_says_what_it_does(program):

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 
+from tests import drawings
 from tests.runs import same, weights
 from vilex.encoder import ViLexEncoder
 from vilex.encoder.ip_adapter import DecoupledAttention
@@ -31,7 +32,7 @@ def inputs(t2i, rows=2):
 def test_without_an_image_it_is_the_base(decoupled):
     words, (x_t, t) = [parse("a cat"), parse("")], inputs(decoupled)
     expected = decoupled.base.predict(x_t, t, decoupled.base.read(words, [{}, {}]))
-    assert torch.equal(decoupled.predict(x_t, t, decoupled.read(words, [{}, {}])), expected)
+    assert torch.allclose(decoupled.predict(x_t, t, decoupled.read(words, [{}, {}])), expected, atol=1e-5)
     mixed = decoupled.read([parse("a cat <v:4>"), parse("")], [{"v": torch.randn(4, 32)}, {}])
     assert torch.allclose(decoupled.predict(x_t, t, mixed)[1], expected[1], atol=1e-6)
 
@@ -74,7 +75,7 @@ def test_trains_resumes_loads_and_draws(configure, pictures):
     lexicon = VisualLexicon.from_pretrained(folder)
     one, other = lexicon.reconstruct(pictures[:2], steps=2, seed=[3, 3])
     alone = lexicon.reconstruct(pictures[:1], steps=2, seed=3)[0]
-    assert one.tobytes() == alone.tobytes() and one.tobytes() != other.tobytes()
+    assert drawings.same(one, alone) and not drawings.same(one, other, within=0)
 
 
 def test_what_cannot_work_is_refused(configure):

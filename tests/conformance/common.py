@@ -1,6 +1,5 @@
-"""Image tokens that are words, diffusers' own pipelines, and pictures compared."""
+"""Image tokens that are words, diffusers' own pipelines."""
 
-import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
@@ -27,7 +26,3 @@ def guided(name):
     """A pipeline's arguments for its guidance weight where both prompts come as embeddings."""
     given = FAMILIES[name].own
     return {key: value for key, value in given.items() if key != "negative_prompt"}
-
-
-def same(a, b, most=1):
-    return np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max() <= most

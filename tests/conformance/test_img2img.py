@@ -21,7 +21,8 @@ from diffusers import (
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
-from tests.conformance.common import guided, same, word_tokens
+from tests.conformance.common import guided, word_tokens
+from tests.drawings import same
 from tests.families import FAMILIES
 from vilex.errors import InputError
 from vilex.guidance import Guidance

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conformance.common import guided, own_pipeline, same, word_tokens
+from tests.conformance.common import guided, own_pipeline, word_tokens
 from tests.conformance.test_custom_pipelines import FILES
+from tests.drawings import same
 from tests.families import FAMILIES
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
@@ -48,7 +49,7 @@ def test_sizes_that_are_not_square_are_diffusers_own(family, lexicon):
         }
         words = lexicon.generate("cat dog in snow", **how)[0]
         vectors = lexicon.generate("<v:2> in snow", tokens, **how)[0]
-        assert words.size == (width, height) and same(words, expected) and same(vectors, words, most=0)
+        assert words.size == (width, height) and same(words, expected) and same(vectors, words)
 
 
 @pytest.mark.filterwarnings("ignore::vilex.prompt.PromptWarning")
@@ -93,7 +94,7 @@ def test_parts_that_wait_draw_other_sizes_too(lexicon, family):
     width, height = FAMILIES[family[0]].sizes[0]
     how = {**HOW, "steps": 2, "width": width, "height": height}
     waiting = VisualLexicon(lexicon.encoder, load_t2i(family[1]).offload("cpu", "model"))
-    assert same(waiting.generate("cat", **how)[0], lexicon.generate("cat", **how)[0], most=0)
+    assert same(waiting.generate("cat", **how)[0], lexicon.generate("cat", **how)[0])
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from diffusers import Krea2Pipeline
 from transformers import Qwen3VLForConditionalGeneration
 
-from tests.conformance.common import same
+from tests.drawings import same
 from tests.families import KREA_POSITIONS, krea_2
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError

@@ -8,7 +8,8 @@ import pytest
 import torch
 from diffusers import PRXPipeline
 
-from tests.conformance.common import same, word_tokens
+from tests.conformance.common import word_tokens
+from tests.drawings import same
 from tests.families import deep_compression, prx
 from vilex.encoder import ViLexEncoder
 from vilex.extras import MissingPackage
