@@ -14,7 +14,7 @@ from vilex.pictures.grid import grid
 from vilex.pictures.load import load_image
 
 IMAGES = Path(__file__).parent / "images"
-PAIRS = (("butterfly", "dog"), ("dog", "star"), ("star", "butterfly"))  # where to begin, what to draw
+PAIRS = (("butterfly", "dog"), ("dog", "snowman"), ("snowman", "butterfly"))  # where to begin, what to draw
 STRENGTHS = (0.4, 0.6, 0.8)
 
 

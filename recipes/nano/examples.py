@@ -1,4 +1,4 @@
-"""The sample pictures of `examples/images`: held-out drawings whose licences allow it, on plain grounds.
+"""The sample pictures of `examples/images`: held-out drawings, by rule, big in the middle of a plain ground.
 
 python -m recipes.nano.examples DATA_DIR examples/images
 """
@@ -11,25 +11,27 @@ from PIL import Image
 
 from recipes.nano.colours import PALETTE
 from recipes.nano.scenes import SIZE, SIZES, Ground, Placed, Scene
-from recipes.nano.sprites import load_sprites
+from recipes.nano.sprites import CONCEPTS, is_held_out, load_sprites, word_of
 
-SAMPLES = {  # file: concept, style, ground; fluent-3d is MIT, noto Apache-2.0
-    "dog": ("dog face", "fluent-3d", "magenta"),
-    "butterfly": ("butterfly", "noto", "beige"),
-    "star": ("star", "noto", "navy"),
-}
+# The rule: of each of these styles the first concept, in the order of CONCEPTS, whose drawing is held out. The licences
+# allow it (fluent is MIT, noto Apache-2.0).
+GROUNDS = {"fluent-3d": "magenta", "noto": "beige", "fluent-flat": "navy"}
+
+
+def samples() -> dict[str, tuple[str, str]]:
+    """Concept and style of each sample, by the name of its file."""
+    chosen = [(next(one for one in CONCEPTS if is_held_out(one, style)), style) for style in GROUNDS]
+    return {word_of(concept): (concept, style) for concept, style in chosen}
 
 
 def write_examples(data: Path, out: Path) -> None:
-    """Draw each sample big in the middle of its ground."""
+    """Draw each sample in the middle of its ground."""
     sprites = {(sprite.concept, sprite.style): sprite for sprite in load_sprites(data / "emoji-64px.parquet")}
-    for name, (concept, style, colour) in SAMPLES.items():
-        sprite = sprites[concept, style]
-        if not sprite.held_out:
-            raise ValueError(f"{concept} in {style} is a training drawing; choose a held-out one")
+    for name, (concept, style) in samples().items():
+        colour = GROUNDS[style]
         pixels = np.broadcast_to(np.array(PALETTE[colour], dtype=np.uint8), (SIZE, SIZE, 3)).copy()
-        scene = Scene(Ground("plain", (colour,), pixels), (Placed(sprite, SIZE // 2, SIZE // 2, SIZES[-1]),))
-        Image.fromarray(scene.render()).save(out / f"{name}.png")
+        placed = Placed(sprites[concept, style], SIZE // 2, SIZE // 2, SIZES[-1])
+        Image.fromarray(Scene(Ground("plain", (colour,), pixels), (placed,)).render()).save(out / f"{name}.png")
 
 
 if __name__ == "__main__":

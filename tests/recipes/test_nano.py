@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from recipes.nano.autoencoder import code_of, new_autoencoder, to_model, whiten
 from recipes.nano.captions import captions_of
 from recipes.nano.colours import PALETTE, name_colours
+from recipes.nano.examples import samples
 from recipes.nano.mosaic import LENGTH, cell_words, mosaic_words, place_vectors, word_parts, word_vectors
 from recipes.nano.photos import photo_captions
 from recipes.nano.presets import AutoencoderPreset, TextToImagePreset
@@ -27,6 +29,8 @@ from recipes.nano.tokenizer import learn_tokenizer
 from tests.forked import Forked
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
 
 
 def sprite(concept="fox", style="noto", colour="red"):
@@ -121,6 +125,14 @@ def test_held_out_is_a_tenth_by_a_fixed_rule():
     share = np.mean([is_held_out(concept, style) for concept in CONCEPTS for style in STYLES])
     assert 0.07 < share < 0.14
     assert is_held_out("skull", "fluent-3d") == is_held_out("skull", "fluent-3d")
+
+
+def test_the_sample_pictures_are_chosen_by_their_rule():
+    chosen = samples()
+    assert {f"{name}.png" for name in chosen} == {path.name for path in EXAMPLES.glob("*.png")}
+    for concept, style in chosen.values():
+        before = CONCEPTS[: CONCEPTS.index(concept)]
+        assert is_held_out(concept, style) and not any(is_held_out(one, style) for one in before)
 
 
 @pytest.mark.parametrize("seed", range(60))
