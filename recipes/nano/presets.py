@@ -84,7 +84,7 @@ class PoolerPreset:
 @dataclass(frozen=True)
 class BaselinesPreset:
     steps: int = 1200  # of each, ViLex itself among them: the same pictures, frozen model and head start
-    short: int = 150  # steps of each variant of the ablations
+    short: int = 150  # steps of each variant of the ablations; 0 leaves them out
 
 
 @dataclass(frozen=True)

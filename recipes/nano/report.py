@@ -45,6 +45,6 @@ def write_report(preset: Preset, data: Path, out: Path) -> None:
     results["judge"] = check_judge(preset, data, judge)
     results["subjects"] = draw_subjects(preset, data, out, lexicon, judge)
     results["probes"] = probe(preset, out, lexicon)
-    results["ablations"] = ablate(preset, out) if (out / "tower").is_dir() else {}
+    results["ablations"] = ablate(preset, out) if preset.baselines.short and (out / "tower").is_dir() else {}
     (out / "report" / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     write_pages(out / "report", out / "report")
