@@ -14,7 +14,7 @@ from recipes.nano.scenes import SIZE, SIZES, Ground, Placed, Scene
 from recipes.nano.sprites import CONCEPTS, is_held_out, load_sprites, word_of
 
 # The rule: of each of these styles the first concept, in the order of CONCEPTS, whose drawing is held out. The licences
-# allow it (fluent is MIT, noto Apache-2.0).
+# allow it (fluent is MIT, noto Apache-2.0). The README shows the first one's tokens and the last one among words.
 GROUNDS = {"fluent-3d": "magenta", "noto": "beige", "fluent-flat": "navy"}
 
 
