@@ -110,6 +110,7 @@ class Trainer:
         self.precision = self.precision or (
             choose_precision(preset.device) if preset.precision == "auto" else preset.precision
         )
+        self.optimizer.multiply_in(torch.bfloat16 if self.precision == "bf16" else torch.float32)
         self.sums: dict[str, Tensor] = {}
         self.summed = 0
 

@@ -39,6 +39,12 @@ class Optimizer:
             self.parts.append(Muon(list(self.matrices.values()), lr=lr, weight_decay=WEIGHT_DECAY))
         self.rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
+    def multiply_in(self, dtype: torch.dtype) -> None:
+        """Let Muon multiply in a format on CPUs; float32 until it is told."""
+        for part in self.parts:
+            if isinstance(part, Muon):
+                part.dtype = dtype
+
     def step(self, share: float) -> None:
         """Update the parameters at a share of the learning rate and drop their gradients."""
         for part, rates in zip(self.parts, self.rates, strict=True):

@@ -52,6 +52,55 @@ def test_a_matrix_of_zeros_stays():
     assert not orthogonal(torch.zeros(3, 5)).any()
 
 
+def plain_iteration(matrix, dtype):
+    """Newton-Schulz as it is written down, in a format."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = (matrix / matrix.norm()).to(dtype)
+    for _ in range(5):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.to(matrix.dtype)
+
+
+def of_rank(rank, rows, columns):
+    generator = torch.Generator().manual_seed(2)
+    low = torch.randn(rows, rank, generator=generator) @ torch.randn(rank, columns, generator=generator)
+    return low + 1e-3 * torch.randn(rows, columns, generator=generator)
+
+
+@pytest.mark.parametrize("matrix", [of_rank(5, 48, 256), of_rank(5, 48, 48), of_rank(48, 48, 256)])
+def test_in_bfloat16_it_is_as_near_as_the_plain_iteration(matrix):
+    exact = orthogonal(matrix.double())
+    ours, plain = orthogonal(matrix, dtype=torch.bfloat16), plain_iteration(matrix, torch.bfloat16)
+    near = [torch.cosine_similarity(one.double().flatten(), exact.flatten(), dim=0) for one in (ours, plain)]
+    assert ours.dtype is torch.float32 and near[0] > near[1] - 0.01 and near[0] > 0.9
+    assert torch.linalg.matrix_norm(ours, 2) < 1.3
+
+
+def test_a_stack_is_its_matrices():
+    stack = torch.randn(3, 2, 8, 5, generator=torch.Generator().manual_seed(3))
+    found = orthogonal(stack)
+    for i in range(3):
+        for j in range(2):
+            assert torch.allclose(found[i, j], orthogonal(stack[i, j]), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_matrices_of_one_shape_move_as_each_alone(dtype):
+    generator = torch.Generator().manual_seed(4)
+    starts = [torch.randn(shape, generator=generator) for shape in ((6, 9), (9, 6), (6, 9), (4, 4))]
+    together, alone = ([nn.Parameter(start.clone()) for start in starts] for _ in range(2))
+    rules = [Muon(together, dtype=dtype), *(Muon([one], dtype=dtype) for one in alone)]
+    for step in range(3):
+        for i, (one, other) in enumerate(zip(together, alone, strict=True)):
+            gradient = torch.randn(one.shape, generator=torch.Generator().manual_seed(10 * step + i))
+            one.grad, other.grad = (None, None) if i == 2 and step == 1 else (gradient, gradient.clone())
+        for rule in rules:
+            rule.step()
+    for one, other in zip(together, alone, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_steps_are_torch_s_but_for_its_bfloat16(shape):
     start = torch.randn(shape, generator=torch.Generator().manual_seed(1))

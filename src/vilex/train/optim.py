@@ -29,10 +29,13 @@ def choose_trained(encoder: ViLexEncoder, config: OptimConfig) -> None:
             parameter.requires_grad_(gradient is not None)
 
 
-def make_optimizer(encoder: ViLexEncoder, config: OptimConfig) -> torch.optim.Optimizer:
+def make_optimizer(
+    encoder: ViLexEncoder, config: OptimConfig, products: torch.dtype = torch.float32
+) -> torch.optim.Optimizer:
     """Groups with two rates: the tower's (1e-5 in the paper) and the pooler's (3e-4).
 
-    Muon splits each part into two groups, the weights of its linear layers and the rest.
+    Muon splits each part into two groups, the weights of its linear layers and the rest; `products`: the format that it
+    multiplies in on CPUs.
     """
     groups = []
     read_out = [p for module in _read_out(encoder) for p in module.parameters()]
@@ -41,7 +44,7 @@ def make_optimizer(encoder: ViLexEncoder, config: OptimConfig) -> torch.optim.Op
             groups.append({"params": trained, "lr": lr})
     if config.name == "muon":
         matrices = {module.weight for module in encoder.modules() if isinstance(module, nn.Linear)}
-        return MuonWithAdamW(groups, matrices, config.weight_decay)
+        return MuonWithAdamW(groups, matrices, config.weight_decay, products)
     if config.name == "adamw":
         fused = encoder.device.type != "meta"  # shapes alone have no fused kernels
         return torch.optim.AdamW(groups, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=fused)

@@ -70,7 +70,8 @@ class Training:
         self.sources = open_sources(config.data)
         refuse_among(self.sources, self.out, "run.out")
         self.encoder = self.engine.prepare(self.bare)
-        self.optimizer = self.engine.prepare_optimizer(make_optimizer(self.bare, config.optim))
+        made = make_optimizer(self.bare, config.optim, self.engine.precision or torch.float32)
+        self.optimizer = self.engine.prepare_optimizer(made)
         self.schedule = make_schedule(self.engine.optimizer, config.optim, config.run.steps)
         words = isinstance(self.bare.pooler, WordPooler)
         self.objective = DenoisingObjective(
