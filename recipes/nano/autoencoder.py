@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.nano.data import read_pixels
+from recipes.nano.folders import replacing_folder
 from recipes.nano.loop import Trainer
 from recipes.nano.precision import autocast, normalise_in_float32
 from recipes.nano.presets import AutoencoderPreset, Preset
@@ -98,7 +99,8 @@ def train_autoencoder(preset: Preset, out: Path) -> None:
         mse = F.mse_loss(y, shown)
         trainer.update(mse + 0.1 * F.l1_loss(y, shown), mse=mse)
     trainer.use_average()
-    vae.eval().save_pretrained(out / "vae", safe_serialization=True)
+    with replacing_folder(out / "vae") as folder:
+        vae.eval().save_pretrained(folder, safe_serialization=True)
     report(vae, read_pixels(out / "held-out.parquet"), preset.device, out)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
+from recipes.nano.folders import replacing_folder
 from recipes.nano.presets import Preset
 from recipes.nano.start import shown_before
 from recipes.nano.vilex import vilex_config
@@ -13,7 +14,7 @@ from vilex.encoder import ViLexEncoder
 from vilex.encoder.towers import load_tower
 from vilex.hub.folder import fingerprint
 
-LIMIT = 64 * 1024 * 1024
+LIMIT = 64  # MB
 
 
 def export(preset: Preset, out: Path) -> None:
@@ -23,7 +24,15 @@ def export(preset: Preset, out: Path) -> None:
     Raises:
         ValueError: the folder is over 64 MB, the limit for weights inside the package.
     """
-    folder = out / "nano"
+    with replacing_folder(out / "nano") as folder:
+        _fill(folder, preset, out)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+        print(f"{out / 'nano'}: {size:.1f} MB")
+        if size > LIMIT:
+            raise ValueError(f"{out / 'nano'}: {size:.1f} MB, over the package's limit of {LIMIT} MB")
+
+
+def _fill(folder: Path, preset: Preset, out: Path) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(out / "t2i", dtype=torch.float16, safety_checker=None)
     pipeline.save_pretrained(folder / "t2i", safe_serialization=True)
     encoder = ViLexEncoder.from_pretrained(out / "vilex" / "encoder").half()
@@ -41,10 +50,6 @@ def export(preset: Preset, out: Path) -> None:
     encoder.save_pretrained(folder, safe_serialization=True)
     load_tower(str(out / "tower")).half().save_pretrained(folder / "tower", safe_serialization=True)
     forget_paths(folder)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"{folder}: {size / 2**20:.1f} MB")
-    if size > LIMIT:
-        raise ValueError(f"{folder}: {size / 2**20:.1f} MB, over the package's limit of {LIMIT / 2**20:.0f} MB")
 
 
 def forget_paths(folder: Path) -> None:

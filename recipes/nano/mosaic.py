@@ -6,11 +6,14 @@ and relation tell how much of the cell the first colour takes: `redmostlyoverwhi
 pixels, and one token long, so 73 of them tell a picture from coarse to fine inside CLIP's 77 positions.
 """
 
+from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from recipes.nano.colours import PALETTE, WORDS, name_colours
 
@@ -73,12 +76,18 @@ def place_vectors(width: int, generator: torch.Generator) -> Tensor:
     return torch.cat([phases.sin(), phases.cos()], 1) * 2**0.5
 
 
+def cells_of(maps: Tensor) -> Tensor:
+    """Means over the cells of a mosaic's words, [B, c, 8, 8] to [B, LENGTH, c], in the words' order."""
+    levels = [F.adaptive_avg_pool2d(maps, cells).flatten(2).unbind(2) for cells in LEVELS]
+    return torch.stack([cell for cells, level in zip(LEVELS, levels, strict=True) for cell in _kept(cells, level)], 1)
+
+
 def _middles(cells: int) -> list[tuple[float, float]]:
     """(y, x) of each cell's middle, row by row, in 0..1."""
     return [((i // cells + 0.5) / cells, (i % cells + 0.5) / cells) for i in range(cells**2)]
 
 
-def _kept(cells: int, values: list) -> list:
+def _kept(cells: int, values: Sequence[Any]) -> Sequence[Any]:
     """A level's values, one a cell, without those of the finest level's corners."""
     if cells < LEVELS[-1]:
         return values

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
+from recipes.nano.folders import replacing_folder
 from recipes.nano.frozen import frozen_model
 from recipes.nano.loop import Trainer
 from recipes.nano.mosaic import LENGTH
@@ -45,4 +46,5 @@ def train_pooler(preset: Preset, out: Path) -> None:
         words = vocabulary[ids[index, :said].to(preset.device)]
         trainer.update(F.mse_loss(tokens / encoder.pooler.std, words / encoder.pooler.std))
     trainer.use_average()
-    encoder.save_pretrained(out / "pooler", safe_serialization=True)
+    with replacing_folder(out / "pooler") as folder:
+        encoder.save_pretrained(folder, safe_serialization=True)

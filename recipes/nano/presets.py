@@ -34,9 +34,13 @@ class AutoencoderPreset:
 
 @dataclass(frozen=True)
 class WordsPreset:
-    images: int = 48_000  # captions
-    batch: int = 64
-    lr: float = 1e-3
+    images: int = 200_000  # what is said of them, that is: no picture is drawn
+    batch: int = 16
+    lr: float = 2e-3
+    warmup: int = 60
+    optimizer: str = "muon"  # for matrices, and AdamW for the rest; or adamw for all
+    memory: float = 0.05  # weight of the words that came before
+    foresight: float = 1.0  # weight of the picture's latents
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class TextToImagePreset:
     text_width: int = 192
     text_layers: int = 3
     unet_channels: tuple[int, ...] = (128, 192)
+    time_scale_shift: str = (
+        "default"  # how level and pooled text enter a layer: added; `scale_shift`: as its scale, too
+    )
     raster_images: int = 24_000  # first, whole mosaics under strong noise: which word belongs where
     images: int = 1_200_000  # in all
     text_images: int = 600_000  # of them, in which the text encoder trains; then it rests, a quarter of the cost

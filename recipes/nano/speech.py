@@ -68,6 +68,15 @@ class CaptionBank:
                 ids[i], blend[i] = _blended(said, groups, bos, eos)
         return Said(torch.from_numpy(ids), torch.from_numpy(words), None if blend is None else torch.from_numpy(blend))
 
+    def rarity(self, vocabulary: int) -> Tensor:
+        """[vocabulary] what each word tells, in nats: the logarithm of one over the share of captions that have it."""
+        heard, count = np.zeros(vocabulary), 0
+        for row in self.captions:
+            for caption in row:
+                heard[np.unique(caption)] += 1
+                count += 1
+        return torch.from_numpy(np.log(count / np.maximum(heard, 1))).float()
+
     def _say(self, place: int, rng: np.random.Generator) -> np.ndarray:
         chance = rng.random()
         if chance < self.settings.empty_share:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 
+from recipes.nano.folders import replacing_folder
 from vilex.encoder.config import ViLexConfig
 from vilex.encoder.towers import load_tower
 from vilex.errors import InputError
@@ -28,9 +29,12 @@ def start_from(model: Path, out: Path) -> None:
     if not (model / "tower").is_dir():
         raise InputError(f"{model}: has no tower/, an earlier recipe made it; leave out start, and train anew")
     vae = AutoencoderKL.from_pretrained(model / "t2i" / "vae", dtype=torch.float32)
-    vae.save_pretrained(out / "vae", safe_serialization=True)
-    load_tower(str(model / "tower")).float().save_pretrained(out / "tower", safe_serialization=True)
-    shutil.copytree(model, out / "start", dirs_exist_ok=True)
+    with replacing_folder(out / "vae") as folder:
+        vae.save_pretrained(folder, safe_serialization=True)
+    with replacing_folder(out / "tower") as folder:
+        load_tower(str(model / "tower")).float().save_pretrained(folder, safe_serialization=True)
+    with replacing_folder(out / "start") as folder:
+        shutil.copytree(model, folder)
 
 
 def started(out: Path) -> Path | None:

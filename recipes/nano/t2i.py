@@ -20,6 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from recipes.nano.autoencoder import PATCH, encode_all
 from recipes.nano.data import read_pixels
+from recipes.nano.folders import replacing_folder
 from recipes.nano.loop import Trainer
 from recipes.nano.mosaic import LENGTH, LEVEL_ENDS, place_vectors, word_parts, word_vectors
 from recipes.nano.precision import choose_precision
@@ -66,11 +67,11 @@ def train_t2i(preset: Preset, out: Path) -> None:
     pipeline.to(preset.device)
     unet, text_encoder, tokenizer = pipeline.unet, pipeline.text_encoder, pipeline.tokenizer
     use_plain_attention(unet, text_encoder)
-    if begun is None:
-        train_words(text_encoder, tokenizer, preset, table, out)
     unet.to(memory_format=torch.channels_last)
     latents = latents_of(vae, table, preset.device, out)
     captions = CaptionBank(table, tokenizer, settings)
+    if begun is None:
+        train_words(text_encoder, tokenizer, captions, latents, preset, out)
     torch.manual_seed(preset.seed + 1)
     if preset.compile:
         unet.compile(), text_encoder.encoder.compile()
@@ -99,7 +100,8 @@ def train_t2i(preset: Preset, out: Path) -> None:
                 save_probes(pipeline, out / "logs" / f"t2i-{trainer.done:06d}.png")
                 save_mosaics(pipeline, out / "held-out.parquet", out / "logs" / f"mosaic-{trainer.done:06d}.png")
     trainer.use_average()
-    pipeline.save_pretrained(out / "t2i", safe_serialization=True)
+    with replacing_folder(out / "t2i") as folder:
+        pipeline.save_pretrained(folder, safe_serialization=True)
     with torch.compiler.set_stance("force_eager"):
         save_probes(pipeline, out / "logs" / "t2i.png")
         save_mosaics(pipeline, out / "held-out.parquet", out / "logs" / "mosaic.png")
@@ -163,6 +165,7 @@ def new_unet(settings: TextToImagePreset, channels: int, size: int) -> UNet2DCon
         cross_attention_dim=settings.text_width,
         attention_head_dim=4,  # diffusers' historical name: the number of heads
         norm_num_groups=16,
+        resnet_time_scale_shift=settings.time_scale_shift,
         addition_embed_type="text",  # pooled text joins the time embedding, as in the paper's Imagen
         addition_embed_type_num_heads=4,
     )

@@ -15,6 +15,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
+from recipes.nano.folders import replacing_folder
 from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset, TowerPreset
 from recipes.nano.scenes import SIZE
@@ -25,7 +26,8 @@ def train_tower(preset: Preset, out: Path) -> None:
     """Train on the scenes and photographs; save a SiglipVisionModel to `out`/tower."""
     tables = [path for path in (out / "scenes.parquet", out / "photos.parquet") if path.is_file()]
     tower = distil("tower", new_student(preset), preset.tower, preset, out, tables)
-    tower.save_pretrained(out / "tower", safe_serialization=True)
+    with replacing_folder(out / "tower") as folder:
+        tower.save_pretrained(folder, safe_serialization=True)
 
 
 def new_student(preset: Preset) -> nn.ModuleList:

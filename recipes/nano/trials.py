@@ -54,6 +54,8 @@ TRIALS: dict[str, dict[str, object]] = {
     "no blended words": {"blend_share": 0.0},
     "short captions": {"dense_share": 0.0},
     "wider": {"unet_channels": (160, 256)},
+    "deeper": {"unet_channels": (128, 192, 256)},
+    "scale and shift": {"time_scale_shift": "scale_shift"},
     "batch 96": {"batch": 96},
     "batch 16": {"batch": 16},
 }

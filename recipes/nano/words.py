@@ -1,54 +1,85 @@
-"""Stage 3, words: the text encoder learns to remember its sentence before it must describe pictures.
+"""Stage 3, words: the text encoder learns what its sentences say and look like, before the U-Net asks it.
 
-CLIP's text encoder comes pre-trained: its states at [EOS] and after know the whole sentence. A random
-one's do not, and a denoiser that attends to 77 positions of which 70 are padding then finds colours
-but no nouns. So each state after the sentence is first asked which words came before it, rare words
-counting more.
+CLIP's text encoder comes pre-trained: its states at [EOS] and after know the whole sentence, and what is seen where it
+is said. A random one's know neither, and the denoising loss teaches words slowly, for nearly all that it tells is about
+noise: after 14,400 pictures a name still helps it as little as nothing said at all. So the encoder is first asked two
+things, through linear heads that are thrown away:
+
+memory      at three states after the sentence, which words came before; rare words count more
+foresight   at each state, the latents of the cell that a mosaic's word at this position would tell (`mosaic.py`)
+
+The U-Net then learns on mosaics which position means which cell, and finds a caption's picture in the same places.
 """
 
 from pathlib import Path
 
-import pyarrow.parquet
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from recipes.nano.loop import Trainer
+from recipes.nano.mosaic import LENGTH, cells_of
 from recipes.nano.presets import Preset
+from recipes.nano.speech import CaptionBank, read
 from recipes.nano.tokenizer import POSITIONS
 
 
-def train_words(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, preset: Preset, table: Path, out: Path) -> None:
-    """Train `text_encoder` in place on a table's short captions."""
+class Heads(nn.Module):
+    """What the encoder is asked through: words [.., vocabulary] and a cell's latents [.., c] from a state [.., d]."""
+
+    def __init__(self, width: int, vocabulary: int, channels: int):
+        super().__init__()
+        self.words, self.cell = nn.Linear(width, vocabulary), nn.Linear(width, channels)
+
+
+def train_words(
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    captions: CaptionBank,
+    latents: Tensor,
+    preset: Preset,
+    out: Path,
+) -> None:
+    """Train `text_encoder` in place on what is said of pictures.
+
+    Args:
+        captions: what is said, row by row. latents: [N, c, 8, 8], of the same rows.
+    """
     settings = preset.words
-    rows = pyarrow.parquet.read_table(table, columns=["captions"])["captions"].to_pylist()
-    captions = sorted({caption for row in rows for caption in row})
-    ids = torch.tensor(
-        tokenizer(captions, padding="max_length", truncation=True, max_length=POSITIONS).input_ids, dtype=torch.int16
-    )
-    vocabulary = len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id
-    heard = sum(words_said(part.long(), *vocabulary).sum(0) for part in ids.split(2048))
-    rarity = torch.log(len(ids) / heard.clamp_min(1))
+    specials = [tokenizer.bos_token_id, tokenizer.eos_token_id]
+    rarity = captions.rarity(len(tokenizer)).to(preset.device)
+    deviation = cells_of(latents[:: max(1, len(latents) // 4096)].float()).std(0).mean(1, keepdim=True)  # [LENGTH, 1]
     torch.manual_seed(preset.seed)
-    head = nn.Linear(text_encoder.config.hidden_size, len(tokenizer)).to(preset.device)
-    trainer = Trainer("words", nn.ModuleList([text_encoder, head]), settings, preset, out, warmup=30, seed=preset.seed)
+    heads = Heads(text_encoder.config.hidden_size, len(tokenizer), latents.shape[1]).to(preset.device)
+    model = nn.ModuleDict({"text_encoder": text_encoder, "heads": heads})
+    trainer = Trainer("words", model, settings, preset, out, warmup=settings.warmup, seed=preset.seed)
     for step in trainer:
-        index = step.rows(len(ids))
-        rows = ids[index].long().to(preset.device)
+        index = step.rows(len(latents))
+        said = captions.draw(index, step.rng)
+        seen = (cells_of(latents[index].float()) / deviation).to(preset.device)
         with trainer.autocast():
-            states = text_encoder(rows).last_hidden_state
-            end = (rows == tokenizer.eos_token_id).int().argmax(1)
-            places = torch.stack([end, (end + POSITIONS - 1) // 2, torch.full_like(end, POSITIONS - 1)], dim=1)
-            picked = states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
-            said = head(picked).float().log_softmax(-1)
-        target = (words_said(rows.cpu(), *vocabulary) * rarity).to(preset.device)
+            states = read(text_encoder, said, preset.device)
+            foreseen = heads.cell(states[:, 1 : 1 + LENGTH])
+            remembered = heads.words(after(states, said.ids, tokenizer.eos_token_id)).float().log_softmax(-1)
+        target = words_said(said.words, len(tokenizer), specials).to(preset.device) * rarity
         target = target / target.sum(1, keepdim=True).clamp_min(1e-6)
-        trainer.update(-(target[:, None] * said).sum(-1).mean())
+        memory = -(target[:, None] * remembered).sum(-1).mean()
+        foresight = F.mse_loss(foreseen.float(), seen)
+        loss = settings.foresight * foresight + settings.memory * memory
+        trainer.update(loss, foresight=foresight, memory=memory)
     trainer.use_average()
 
 
-def words_said(ids: Tensor, vocabulary: int, *specials: int) -> Tensor:
+def after(states: Tensor, ids: Tensor, eos: int) -> Tensor:
+    """Three states of each sentence, [B, 3, d]: at its end, at the last position, and halfway between."""
+    end = (ids == eos).int().argmax(1)
+    places = torch.stack([end, (end + POSITIONS - 1) // 2, torch.full_like(end, POSITIONS - 1)], dim=1)
+    return states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]).to(states.device))
+
+
+def words_said(ids: Tensor, vocabulary: int, specials: list[int]) -> Tensor:
     """ids [N, L] -> [N, vocabulary], 1 where a sentence has the word; special tokens never count."""
     said = torch.zeros(len(ids), vocabulary).scatter_(1, ids, 1.0)
-    said[:, list(specials)] = 0
+    said[:, specials] = 0
     return said

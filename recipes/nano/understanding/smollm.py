@@ -13,8 +13,6 @@ What is there is kept. `configs/understand/smollm2-captions.toml` and `smollm2-s
 import argparse
 import hashlib
 import importlib.util
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipes.nano.entry import run_main
+from recipes.nano.folders import replacing_folder
 from recipes.nano.understanding.data import SPLITS, Sizes, compose_benchmark
 from recipes.nano.understanding.questions import REFER
 from recipes.nano.understanding.sets import examples_of_table
@@ -155,10 +154,8 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.out / "smollm2"
     if not folder.is_dir():
-        aside = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(aside, ignore_errors=True)
-        check(convert(arguments.gguf or find_gguf(), aside))
-        os.replace(aside, folder)
+        with replacing_folder(folder) as aside:
+            check(convert(arguments.gguf or find_gguf(), aside))
     for name, write, table in (
         ("flickr8k", write_flickr8k, "flickr8k-500.parquet"),
         ("scenes", write_scenes, "emoji-64px.parquet"),

@@ -9,7 +9,6 @@ labelled-vilex   it after a short ViLex run, as long as that of `blocks-5`
 zoomed           the final encoder after a short ViLex run more, on scenes and their quarters (beside Table 4)
 """
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from transformers import SiglipVisionModel
 
 from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
+from recipes.nano.folders import replacing_folder
 from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset
 from recipes.nano.start import shown_before
@@ -162,9 +162,8 @@ def _short_vilex(name: str, tower: Path, preset: Preset, out: Path, blocks: int)
 
 def _save(module: nn.Module, folder: Path) -> None:
     """A model's folder, whole or not there."""
-    aside = folder.with_name(f".{folder.name}.tmp")
-    module.save_pretrained(aside, safe_serialization=True)  # type: ignore[operator]
-    os.replace(aside, folder)
+    with replacing_folder(folder) as aside:
+        module.save_pretrained(aside, safe_serialization=True)  # type: ignore[operator]
 
 
 def _needs(path: Path, stage: str) -> Path:
