@@ -4,15 +4,20 @@ A run takes a day of two cores. It can be stopped or killed at any moment; the s
 background, out of other work's way, with its log in a file:
 
     setsid nohup python -m recipes.nano --skip-finished --data DIR --out DIR niceness=10 >> run.log 2>&1 &
+
+Stages joined by + run side by side, each with its share of the threads; a comma lets one follow another there:
+`python -m recipes.nano data autoencoder+tower,judge t2i ...`
 """
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 
 import torch
 
+from recipes.nano.abreast import branches_of, run_abreast
 from recipes.nano.autoencoder import train_autoencoder
 from recipes.nano.baselines import train_baselines
 from recipes.nano.data import compose
@@ -23,6 +28,7 @@ from recipes.nano.presets import Preset
 from recipes.nano.report import write_report
 from recipes.nano.start import start_from
 from recipes.nano.t2i import train_t2i
+from recipes.nano.tables.judge import load_judge
 from recipes.nano.tower import train_tower
 from recipes.nano.understanding.contest import write_tables
 from recipes.nano.understanding.towers import make_towers
@@ -40,12 +46,14 @@ STAGES = {
     "vilex": lambda preset, arguments: train_vilex(preset, arguments.out),
     "export": lambda preset, arguments: export(preset, arguments.out),
     "baselines": lambda preset, arguments: train_baselines(preset, arguments.out),
+    "judge": lambda preset, arguments: load_judge(preset, arguments.data, arguments.out),
     "report": lambda preset, arguments: write_report(preset, arguments.data, arguments.out),
     "towers": lambda preset, arguments: make_towers(preset, arguments.data, arguments.out),
     "understanding": lambda preset, arguments: write_tables(preset, arguments.data, arguments.out),
 }
-# The embedded model instead of nothing to begin with; and what takes as long again as all the others together.
-ON_REQUEST = ("start", "towers", "understanding")
+# The embedded model instead of nothing to begin with; the report's judge, which it trains itself if need be; and what
+# takes as long again as all the others together.
+ON_REQUEST = ("start", "judge", "towers", "understanding")
 
 
 # What a stage leaves when it is through, of those that would begin anew.
@@ -56,6 +64,7 @@ RESULTS = {
     "t2i": "t2i/model_index.json",
     "tower": "tower/config.json",
     "pooler": "pooler/config.json",
+    "judge": "judge/model.safetensors",
 }
 
 
@@ -77,15 +86,30 @@ def main() -> None:
     preset = load_toml(Preset, path, overrides)
     torch.set_num_threads(preset.threads)
     os.nice(preset.niceness)
-    for stage in stages:
+    for stage in (stage for word in stages for branch in branches_of(word) for stage in branch):
         if stage not in STAGES:
             parser.error(f"unknown stage '{stage}'; stages are {', '.join(STAGES)}")
-    for stage in stages:
-        started = time.time()
-        if arguments.skip_finished and stage in RESULTS and (arguments.out / RESULTS[stage]).is_file():
+    for word in stages:
+        branches = branches_of(word)
+        if len(branches) > 1:
+            run_abreast(
+                [_command(branch, arguments, overrides, preset.threads // len(branches)) for branch in branches]
+            )
             continue
-        STAGES[stage](preset, arguments)
-        print(f"{stage}: {time.time() - started:.0f} s", flush=True)
+        for stage in branches[0]:
+            started = time.time()
+            if arguments.skip_finished and stage in RESULTS and (arguments.out / RESULTS[stage]).is_file():
+                continue
+            STAGES[stage](preset, arguments)
+            print(f"{stage}: {time.time() - started:.0f} s", flush=True)
+
+
+def _command(stages: list[str], arguments: argparse.Namespace, overrides: list[str], threads: int) -> list[str]:
+    """This command for some stages alone; a process inherits its niceness."""
+    own = ["--preset", arguments.preset, "--data", str(arguments.data), "--out", str(arguments.out)]
+    skip = ["--skip-finished"] if arguments.skip_finished else []
+    settings = [*overrides, f"threads={max(1, threads)}", "niceness=0"]
+    return [sys.executable, "-m", "recipes.nano", *stages, *settings, *own, *skip]
 
 
 if __name__ == "__main__":

@@ -334,7 +334,8 @@ def test_a_run_goes_on_with_a_finished_model(made, data, tmp_path):
 
 
 def test_every_stage_of_the_cpu_preset_runs_to_the_report(tmp_path, data):
-    run_recipe("--preset", "cpu", "--data", data, "--out", tmp_path, *SMALL, "pooler.images=32")
+    stages = ("data", "autoencoder+tower,judge", "t2i", "pooler", "vilex", "export", "baselines", "report")
+    run_recipe(*stages, "--preset", "cpu", "--data", data, "--out", tmp_path, *SMALL, "pooler.images=32")
     assert (tmp_path / "nano" / "model.safetensors").is_file()
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     rows = results["reconstruction"]["held-out"]["rows"]
