@@ -6,7 +6,7 @@ background, out of other work's way, with its log in a file:
     setsid nohup python -m recipes.nano --skip-finished --data DIR --out DIR niceness=10 >> run.log 2>&1 &
 
 Stages joined by + run side by side, each with its share of the threads; a comma lets one follow another there:
-`python -m recipes.nano data autoencoder+tower,judge t2i ...`
+`python -m recipes.nano data autoencoder+tower,words t2i ...`
 """
 
 import argparse
@@ -33,6 +33,7 @@ from recipes.nano.tower import train_tower
 from recipes.nano.understanding.contest import write_tables
 from recipes.nano.understanding.towers import make_towers
 from recipes.nano.vilex import train_vilex
+from recipes.nano.words import train_words
 from vilex.encoder import EMBEDDED
 from vilex.train.toml import load_toml
 
@@ -40,6 +41,7 @@ STAGES = {
     "start": lambda preset, arguments: start_from(EMBEDDED["nano"], arguments.out),
     "data": lambda preset, arguments: compose(preset, arguments.data, arguments.out),
     "autoencoder": lambda preset, arguments: train_autoencoder(preset, arguments.out),
+    "words": lambda preset, arguments: train_words(preset, arguments.out),
     "t2i": lambda preset, arguments: train_t2i(preset, arguments.out),
     "tower": lambda preset, arguments: train_tower(preset, arguments.out),
     "pooler": lambda preset, arguments: train_pooler(preset, arguments.out),
@@ -61,6 +63,7 @@ RESULTS = {
     "start": "start/config.json",
     "data": "unseen.parquet",
     "autoencoder": "vae/config.json",
+    "words": "words/config.json",
     "t2i": "t2i/model_index.json",
     "tower": "tower/config.json",
     "pooler": "pooler/config.json",

@@ -1,4 +1,4 @@
-"""Stage 7, export: one folder, half precision, safetensors only; what the package ships."""
+"""Stage 8, export: one folder, half precision, safetensors only; what the package ships."""
 
 import json
 from pathlib import Path

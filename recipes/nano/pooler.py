@@ -1,4 +1,4 @@
-"""Stage 5, the pooler's head start: it learns to say mosaics before ViLex teaches it to say pictures.
+"""Stage 6, the pooler's head start: it learns to say mosaics before ViLex teaches it to say pictures.
 
 The paper's pooler starts from nothing and sees 600 million pictures. Two cores show it forty thousand, and
 that is too few to find out through a frozen denoiser which query belongs to which patch. So tokens first

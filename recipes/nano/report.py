@@ -1,4 +1,4 @@
-"""Stage 9, the report: the paper's tables on the nano model, each from pictures that were never trained on.
+"""Stage 10, the report: the paper's tables on the nano model, each from pictures that were never trained on.
 
 Every table is a module of `tables/`; results go to `out`/report/results.json, and from there to pages. What is
 drawn, learned or trained stays, so that an interrupted report goes on.

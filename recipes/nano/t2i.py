@@ -1,4 +1,4 @@
-"""Stage 3, the text-to-image model: a CLIP text encoder and a U-Net over latents, v-prediction.
+"""Stage 4, the text-to-image model: a CLIP text encoder and a U-Net over latents, v-prediction.
 
 A U-Net knows where it is only from its zero padding, and a caption's 77 positions are strangers to it. So
 training starts with what teaches nothing but places: whole mosaics under strong noise.
@@ -16,21 +16,19 @@ from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusio
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from recipes.nano.autoencoder import PATCH, encode_all
 from recipes.nano.data import read_pixels
 from recipes.nano.folders import replacing_folder
 from recipes.nano.loop import Trainer
-from recipes.nano.mosaic import LENGTH, LEVEL_ENDS, place_vectors, word_parts, word_vectors
+from recipes.nano.mosaic import LEVEL_ENDS
 from recipes.nano.precision import choose_precision
 from recipes.nano.presets import Preset, TextToImagePreset
 from recipes.nano.scenes import SIZE
 from recipes.nano.speech import CaptionBank, read
 from recipes.nano.start import started
 from recipes.nano.terms import SCHEDULE, Terms
-from recipes.nano.tokenizer import POSITIONS, learn_tokenizer
-from recipes.nano.words import train_words
 from vilex.hub.folder import file_hash
 from vilex.pictures.grid import grid
 from vilex.t2i.attention import use_plain_attention
@@ -59,7 +57,8 @@ def train_t2i(preset: Preset, out: Path) -> None:
     vae = AutoencoderKL.from_pretrained(out / "vae")
     begun = started(out)
     if begun is None:
-        pipeline = new_pipeline(vae, learn_tokenizer(table), settings)
+        words = CLIPTextModel.from_pretrained(out / "words"), CLIPTokenizer.from_pretrained(out / "words")
+        pipeline = new_pipeline(vae, *words, settings)
     else:
         pipeline = StableDiffusionPipeline.from_pretrained(
             begun / "t2i", vae=vae, dtype=torch.float32, safety_checker=None
@@ -70,15 +69,15 @@ def train_t2i(preset: Preset, out: Path) -> None:
     unet.to(memory_format=torch.channels_last)
     latents = latents_of(vae, table, preset.device, out)
     captions = CaptionBank(table, tokenizer, settings)
-    if begun is None:
-        train_words(text_encoder, tokenizer, captions, latents, preset, out)
     torch.manual_seed(preset.seed + 1)
     if preset.compile:
         unet.compile(), text_encoder.encoder.compile()
-    words = text_encoder.get_input_embeddings().weight  # rare words would be shaken by full steps
+    table_of_words = text_encoder.get_input_embeddings().weight  # rare ones would be shaken by full steps
     terms = Terms(unet, settings, out, preset.device)
     trained = nn.ModuleDict({"text_encoder": text_encoder, "unet": unet, "terms": terms})
-    trainer = Trainer("t2i", trained, settings, preset, out, warmup=settings.warmup, slow=words, seed=preset.seed)
+    trainer = Trainer(
+        "t2i", trained, settings, preset, out, warmup=settings.warmup, slow=table_of_words, seed=preset.seed
+    )
     text_encoder.train(), unet.train()
     for step in trainer:
         images = step.number * settings.batch
@@ -124,35 +123,8 @@ def latents_of(vae: AutoencoderKL, table: Path, device: str, out: Path) -> Tenso
     return load_file(path)["latents"]
 
 
-def new_text_encoder(tokenizer: CLIPTokenizer, settings: TextToImagePreset) -> CLIPTextModel:
-    """Random but for the mosaics' words and places, which begin with `word_vectors` and `place_vectors`."""
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=settings.text_width,
-            intermediate_size=4 * settings.text_width,
-            num_hidden_layers=settings.text_layers,
-            num_attention_heads=settings.text_width // 48,
-            max_position_embeddings=POSITIONS,
-            hidden_act="gelu",  # one kernel; CLIP's own, x times a sigmoid, is three, a fifteenth of a step's profile
-            projection_dim=settings.text_width,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    table = text_encoder.get_input_embeddings().weight
-    words = list(word_parts())
-    generator = torch.Generator().manual_seed(0)
-    vectors = word_vectors(words, settings.text_width, generator)
-    (places,) = (p for name, p in text_encoder.named_parameters() if name.endswith("position_embedding.weight"))
-    with torch.no_grad():
-        places[1 : 1 + LENGTH] = place_vectors(settings.text_width, generator) * places.std()
-        table[tokenizer.convert_tokens_to_ids([word + "</w>" for word in words])] = vectors * table.std()
-    return text_encoder
-
-
-def new_unet(settings: TextToImagePreset, channels: int, size: int) -> UNet2DConditionModel:
+def new_unet(settings: TextToImagePreset, width: int, channels: int, size: int) -> UNet2DConditionModel:
+    """Random, over [B, channels, size, size] latents and states [B, 77, width]."""
     depth = len(settings.unet_channels)
     return UNet2DConditionModel(
         sample_size=size,
@@ -162,7 +134,7 @@ def new_unet(settings: TextToImagePreset, channels: int, size: int) -> UNet2DCon
         down_block_types=("CrossAttnDownBlock2D",) * depth,
         up_block_types=("CrossAttnUpBlock2D",) * depth,
         layers_per_block=1,
-        cross_attention_dim=settings.text_width,
+        cross_attention_dim=width,
         attention_head_dim=4,  # diffusers' historical name: the number of heads
         norm_num_groups=16,
         resnet_time_scale_shift=settings.time_scale_shift,
@@ -171,10 +143,11 @@ def new_unet(settings: TextToImagePreset, channels: int, size: int) -> UNet2DCon
     )
 
 
-def new_pipeline(vae: AutoencoderKL, tokenizer: CLIPTokenizer, settings: TextToImagePreset) -> StableDiffusionPipeline:
-    """With a random U-Net and text encoder."""
-    unet = new_unet(settings, vae.config.latent_channels, SIZE // PATCH)
-    text_encoder = new_text_encoder(tokenizer, settings)
+def new_pipeline(
+    vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, settings: TextToImagePreset
+) -> StableDiffusionPipeline:
+    """With a random U-Net."""
+    unet = new_unet(settings, text_encoder.config.hidden_size, vae.config.latent_channels, SIZE // PATCH)
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,

@@ -1,4 +1,4 @@
-"""Stage 4, the tower: a small SigLIP vision transformer, pre-trained before ViLex fine-tunes it.
+"""Stage 5, the tower: a small SigLIP vision transformer, pre-trained before ViLex fine-tunes it.
 
 The paper starts from SigLIP's weights, which know the world. Here a small tower learns to see what
 EfficientNet-Lite2, trained on ImageNet, sees in the scenes: at each of 8 x 8 places, and as a whole.

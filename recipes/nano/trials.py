@@ -2,8 +2,8 @@
 
     python -m recipes.nano.trials --data DIR --out DIR [NAME ...]
 
-Needs the tables and the auto-encoder of a run in `--out`. Every trial trains text encoder and U-Net from the same
-start for as many pictures, with one thing changed; then its averaged weights are asked about held-out scenes:
+Needs the tables, the auto-encoder and the words of a run in `--out`. Every trial trains text encoder and U-Net from the
+same start for as many pictures, with one thing changed; then its averaged weights are asked about held-out scenes:
 
     v loss      mean squared error of v from a name, a sentence, a dense sentence, the mosaic, and nothing; lower is
                 better; the same noise, at ten levels; of names and dense sentences also at the strongest four
@@ -75,7 +75,7 @@ def run_trial(name: str, preset: Preset, data: Path, out: Path, judged: bool) ->
     folder.mkdir(parents=True, exist_ok=True)
     latents_of(AutoencoderKL.from_pretrained(out / "vae"), out / "scenes.parquet", preset.device, out)
     state = [path.relative_to(out) for path in (out / "state").glob("*-*.safetensors")]  # of tables, not of stages
-    for shared in ("scenes.parquet", "held-out.parquet", "vae", "judge", "state/words.safetensors", *state):
+    for shared in ("scenes.parquet", "held-out.parquet", "vae", "words", "judge", *state):
         if (out / shared).exists() and not (folder / shared).exists():
             (folder / shared).parent.mkdir(exist_ok=True)
             (folder / shared).symlink_to((out / shared).resolve())

@@ -1,4 +1,4 @@
-"""Stage 6, ViLex: `vilex train` itself on the now frozen model."""
+"""Stage 7, ViLex: `vilex train` itself on the now frozen model."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -6,23 +6,32 @@ noise: after 14,400 pictures a name still helps it as little as nothing said at 
 things, through linear heads that are thrown away:
 
 memory      at three states after the sentence, which words came before; rare words count more
-foresight   at each state, the latents of the cell that a mosaic's word at this position would tell (`mosaic.py`)
+foresight   at each state, what the cell looks like that a mosaic's word at this position would tell (`mosaic.py`): the
+            principal components that the auto-encoder's code begins with, so that the stage needs no auto-encoder
 
 The U-Net then learns on mosaics which position means which cell, and finds a caption's picture in the same places.
 """
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPTextModel, CLIPTokenizer
 
+from recipes.nano.autoencoder import PatchComponents, to_model
+from recipes.nano.data import read_pixels
+from recipes.nano.folders import replacing_folder
 from recipes.nano.loop import Trainer
 from recipes.nano.mosaic import LENGTH, cells_of
 from recipes.nano.presets import Preset
 from recipes.nano.speech import CaptionBank, read
-from recipes.nano.tokenizer import POSITIONS
+from recipes.nano.text_encoder import new_text_encoder
+from recipes.nano.tokenizer import POSITIONS, learn_tokenizer
+from vilex.t2i.attention import use_plain_attention
+
+SOME = 4096  # pictures that components and deviations are measured on
+BATCH = 256  # pictures coded at once
 
 
 class Heads(nn.Module):
@@ -33,31 +42,25 @@ class Heads(nn.Module):
         self.words, self.cell = nn.Linear(width, vocabulary), nn.Linear(width, channels)
 
 
-def train_words(
-    text_encoder: CLIPTextModel,
-    tokenizer: CLIPTokenizer,
-    captions: CaptionBank,
-    latents: Tensor,
-    preset: Preset,
-    out: Path,
-) -> None:
-    """Train `text_encoder` in place on what is said of pictures.
-
-    Args:
-        captions: what is said, row by row. latents: [N, c, 8, 8], of the same rows.
-    """
-    settings = preset.words
+def train_words(preset: Preset, out: Path) -> None:
+    """Train a text encoder on what is said of the scenes; save it and its tokenizer to `out`/words."""
+    settings, table = preset.words, out / "scenes.parquet"
+    tokenizer = learn_tokenizer(table)
+    captions = CaptionBank(table, tokenizer, preset.t2i)
+    codes = codes_of(read_pixels(table), preset.autoencoder.latent_channels, preset.device)
+    deviation = cells_of(codes[:: max(1, len(codes) // SOME)].float()).std(0).mean(1, keepdim=True)  # [LENGTH, 1]
     specials = [tokenizer.bos_token_id, tokenizer.eos_token_id]
     rarity = captions.rarity(len(tokenizer)).to(preset.device)
-    deviation = cells_of(latents[:: max(1, len(latents) // 4096)].float()).std(0).mean(1, keepdim=True)  # [LENGTH, 1]
     torch.manual_seed(preset.seed)
-    heads = Heads(text_encoder.config.hidden_size, len(tokenizer), latents.shape[1]).to(preset.device)
+    text_encoder = new_text_encoder(tokenizer, preset.t2i).to(preset.device)
+    use_plain_attention(text_encoder)
+    heads = Heads(text_encoder.config.hidden_size, len(tokenizer), codes.shape[1]).to(preset.device)
     model = nn.ModuleDict({"text_encoder": text_encoder, "heads": heads})
     trainer = Trainer("words", model, settings, preset, out, warmup=settings.warmup, seed=preset.seed)
     for step in trainer:
-        index = step.rows(len(latents))
+        index = step.rows(len(codes))
         said = captions.draw(index, step.rng)
-        seen = (cells_of(latents[index].float()) / deviation).to(preset.device)
+        seen = (cells_of(codes[index].float()) / deviation).to(preset.device)
         with trainer.autocast():
             states = read(text_encoder, said, preset.device)
             foreseen = heads.cell(states[:, 1 : 1 + LENGTH])
@@ -69,6 +72,17 @@ def train_words(
         loss = settings.foresight * foresight + settings.memory * memory
         trainer.update(loss, foresight=foresight, memory=memory)
     trainer.use_average()
+    with replacing_folder(out / "words") as folder:
+        text_encoder.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
+
+
+@torch.no_grad()
+def codes_of(pixels: np.ndarray, channels: int, device: str) -> Tensor:
+    """Pictures' patch components, [N, channels, 8, 8] in half precision."""
+    components = PatchComponents(pixels[:: max(1, len(pixels) // SOME)], channels).to(device)
+    parts = (pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH))
+    return torch.cat([components(to_model(part, device)).half().cpu() for part in parts])
 
 
 def after(states: Tensor, ids: Tensor, eos: int) -> Tensor:

@@ -287,7 +287,7 @@ SMALL = (
 )
 
 
-UP_TO_EXPORT = ("data", "autoencoder", "t2i", "tower", "pooler", "vilex", "export")
+UP_TO_EXPORT = ("data", "autoencoder", "words", "t2i", "tower", "pooler", "vilex", "export")
 
 
 def run_recipe(*words):
@@ -334,7 +334,7 @@ def test_a_run_goes_on_with_a_finished_model(made, data, tmp_path):
 
 
 def test_every_stage_of_the_cpu_preset_runs_to_the_report(tmp_path, data):
-    stages = ("data", "autoencoder+tower,judge", "t2i", "pooler", "vilex", "export", "baselines", "report")
+    stages = ("data", "autoencoder+tower,judge", "words", "t2i", "pooler", "vilex", "export", "baselines", "report")
     run_recipe(*stages, "--preset", "cpu", "--data", data, "--out", tmp_path, *SMALL, "pooler.images=32")
     assert (tmp_path / "nano" / "model.safetensors").is_file()
     results = json.loads((tmp_path / "report" / "results.json").read_text())

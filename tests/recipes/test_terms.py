@@ -20,7 +20,7 @@ BOS, EOS = 98, 99
 
 def new_terms(tmp_path, **settings) -> Terms:
     torch.manual_seed(0)
-    unet: UNet2DConditionModel = new_unet(SETTINGS, channels=4, size=8)
+    unet: UNet2DConditionModel = new_unet(SETTINGS, width=SETTINGS.text_width, channels=4, size=8)
     return Terms(unet, replace(SETTINGS, **settings), tmp_path, "cpu")
 
 
