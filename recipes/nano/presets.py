@@ -40,7 +40,7 @@ class WordsPreset:
     warmup: int = 60
     optimizer: str = "muon"  # for matrices, and AdamW for the rest; or adamw for all
     memory: float = 0.05  # weight of the words that came before
-    foresight: float = 1.0  # weight of the picture's latents
+    foresight: float = 1.0  # weight of what the picture's cells look like
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,7 @@ class TextToImagePreset:
     text_width: int = 192
     text_layers: int = 3
     unet_channels: tuple[int, ...] = (128, 192)
-    time_scale_shift: str = (
-        "default"  # how level and pooled text enter a layer: added; `scale_shift`: as its scale, too
-    )
+    time_scale_shift: str = "default"  # noise level and pooled text are added to a layer; or `scale_shift` it
     raster_images: int = 24_000  # first, whole mosaics under strong noise: which word belongs where
     images: int = 1_200_000  # in all
     text_images: int = 600_000  # of them, in which the text encoder trains; then it rests, a quarter of the cost

@@ -74,7 +74,7 @@ def test_the_encoder_learns_to_foresee_its_pictures(table, tmp_path):
     preset = replace(
         Preset(),
         precision="fp32",
-        words=WordsPreset(images=6400, batch=32, warmup=10),
+        words=WordsPreset(images=3200, batch=16, warmup=10),
         t2i=TextToImagePreset(text_width=48, text_layers=2, empty_share=0.0, mosaic_share=0.0, dense_share=1.0),
         autoencoder=AutoencoderPreset(latent_channels=4),
     )
