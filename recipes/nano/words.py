@@ -35,7 +35,7 @@ BATCH = 256  # pictures coded at once
 
 
 class Heads(nn.Module):
-    """What the encoder is asked through: words [.., vocabulary] and a cell's components [.., c] from a state [.., d]."""
+    """What the encoder is asked through, from a state [.., d]: words [.., vocabulary], a cell's components [.., c]."""
 
     def __init__(self, width: int, vocabulary: int, channels: int):
         super().__init__()
