@@ -89,11 +89,11 @@ def main() -> None:
     preset = load_toml(Preset, path, overrides)
     torch.set_num_threads(preset.threads)
     os.nice(preset.niceness)
-    for stage in (stage for word in stages for branch in branches_of(word) for stage in branch):
+    plan = [branches_of(word) for word in stages]
+    for stage in (stage for branches in plan for branch in branches for stage in branch):
         if stage not in STAGES:
             parser.error(f"unknown stage '{stage}'; stages are {', '.join(STAGES)}")
-    for word in stages:
-        branches = branches_of(word)
+    for branches in plan:
         if len(branches) > 1:
             run_abreast(
                 [_command(branch, arguments, overrides, preset.threads // len(branches)) for branch in branches]

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from vilex.train.signals import StopSignal
 
 PATIENCE = 0.2  # seconds between two looks
+LIBC: Any = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before there are forks
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent is gone
 
 
@@ -29,25 +31,18 @@ def run_abreast(commands: Sequence[Sequence[str]]) -> None:
         SystemExit: one failed or was stopped; with the status of the first that did.
     """
     with StopSignal() as stop:
-        running = [subprocess.Popen(list(command), preexec_fn=_end_with_parent) for command in commands]
-        status, asked = 0, False
-        while None in (found := [process.poll() for process in running]):
-            status = status or _failure(found)
-            if (status or stop.asked) and not asked:
-                asked = True
-                for process in running:
-                    process.terminate()
+        running = [
+            subprocess.Popen(list(command), preexec_fn=_end_with_parent if LIBC else None) for command in commands
+        ]
+        while None in (found := [process.poll() for process in running]) and not (any(found) or stop.asked):
             time.sleep(PATIENCE)
-    if status := status or _failure(found):
+        for process in running:
+            process.terminate()  # nothing to one that has ended
+        ended = [process.wait() for process in running]
+    if status := next((status for status in (*found, *ended) if status), 0):
         raise SystemExit(abs(status))
-
-
-def _failure(statuses: Sequence[int | None]) -> int:
-    """The first one's status that did not go well; 0 while there is none."""
-    return next((status for status in statuses if status), 0)
 
 
 def _end_with_parent() -> None:
     """A killed parent takes its processes with it: two of one stage would write one state."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
