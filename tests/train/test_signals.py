@@ -141,3 +141,22 @@ def test_two_interrupts_end_a_run_at_once(configure, tmp_path):
         time.sleep(0.001)
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0 and "Traceback" not in output, output
+
+
+CUT = """
+from multiprocessing import reduction, resource_sharer
+from multiprocessing.connection import Client
+from multiprocessing.process import current_process
+from vilex.data.loader import leave_signals_to_the_parent
+
+leave_signals_to_the_parent(0)
+address, _ = resource_sharer.DupFd(1)._id
+Client(address, authkey=current_process().authkey).close()  # as a parent does that is interrupted within a batch
+resource_sharer.stop(timeout=20)
+raise ValueError("of its own")
+"""
+
+
+def test_a_worker_says_nothing_of_a_connection_that_its_parent_cut():
+    ended = subprocess.run([sys.executable, "-c", CUT], capture_output=True, text=True)
+    assert "EOFError" not in ended.stderr and "ValueError: of its own" in ended.stderr, ended.stderr

@@ -1,6 +1,7 @@
 """From sources to batches: cropped for both models, a caption drawn, what is broken left out and named."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -134,10 +135,13 @@ def make_loader(
 def leave_signals_to_the_parent(worker: int) -> None:
     """A signal to the whole process group must not take the workers from a run that goes on to save.
 
-    Workers end when their loader's iterator does, or when they find their parent gone.
+    Workers end when their loader's iterator does, or when they find their parent gone. Why it ended while it was taking
+    their batch is for the parent to tell: of a connection that it cut they say nothing.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    said = sys.excepthook
+    sys.excepthook = lambda kind, *rest: None if issubclass(kind, (ConnectionError, EOFError)) else said(kind, *rest)
 
 
 class _Prepared(Dataset["_Sample"]):
