@@ -11,6 +11,9 @@ goes on from there and ends with the weights of an undisturbed run.
             loss = ...
         trainer.update(loss)
     trainer.use_average()
+
+Or, with each of the preset's threads at some of the pictures (`crew.py`), `trainer.learn(losses)`, where `losses` gives
+the mean loss of a model on some rows of the batch.
 """
 
 import json
@@ -24,18 +27,19 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from recipes.nano.optim import Optimizer
+from recipes.nano.crew import Crew, Losses
+from recipes.nano.optim import Share, shares_of
 from recipes.nano.precision import autocast, choose_precision
 from recipes.nano.presets import Preset
 from vilex.train.signals import StopSignal
 
 COOLDOWN = 0.2  # of the steps: the rate stays until then, and falls to zero; a run that still stays can be made longer
 LOG_EVERY = 100
+MOST = 1.0  # of the gradients' norm; a longer one is made as long as this
 SAMPLES = 8  # times that a stage looks at its pictures
 
 
@@ -80,6 +84,7 @@ class Trainer:
         name: of the stage; `out`/state/NAME.safetensors holds its state, `out`/logs/NAME.jsonl its log.
         model: whose parameters train.
         slow: a parameter that learns at a tenth of the rate, if any.
+        crew: threads that `learn` shares a step among.
 
     Raises:
         SystemExit: the state in `out` belongs to other settings.
@@ -96,21 +101,23 @@ class Trainer:
         decay: float = 0.999,
         slow: nn.Parameter | None = None,
         seed: int = 0,
+        crew: int = 1,
     ):
         self.name, self.model, self.preset = name, model, preset
         self.steps, self.batch, self.warmup, self.seed = settings.images // settings.batch, settings.batch, warmup, seed
         self.settings = _recorded(settings)
         self.state, self.log = out / "state" / f"{name}.safetensors", out / "logs" / f"{name}.jsonl"
         named = {key: p for key, p in model.named_parameters() if p.requires_grad}
-        self.names, self.parameters = list(named), list(named.values())
-        self.optimizer = Optimizer(named, settings.lr, getattr(settings, "optimizer", "adamw"), slow)
-        self.ema = EMAModel(self.parameters, decay=decay, use_ema_warmup=True, power=0.75)
+        self.parameters, self.crew = list(named.values()), Crew(model, crew)
+        rule = getattr(settings, "optimizer", "adamw")
+        self.shares = [Share(some, settings.lr, rule, slow, decay) for some in shares_of(named, crew)]
         self.done, self.seconds, self.precision = 0, 0.0, ""
         self.resume()
         self.precision = self.precision or (
             choose_precision(preset.device) if preset.precision == "auto" else preset.precision
         )
-        self.optimizer.multiply_in(torch.bfloat16 if self.precision == "bf16" else torch.float32)
+        for share in self.shares:
+            share.optimizer.multiply_in(torch.bfloat16 if self.precision == "bf16" else torch.float32)
         self.sums: dict[str, Tensor] = {}
         self.summed = 0
 
@@ -144,9 +151,20 @@ class Trainer:
     def update(self, loss: Tensor, **values: Tensor) -> None:
         """Back-propagate one loss, update, and log the means of loss and `values` every 100 steps."""
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step(self.rate(self.done))
-        self.ema.step(self.parameters)
+        self._move(loss, values)
+
+    def learn(self, losses: Losses) -> None:
+        """As `update`, by the whole batch's mean loss, of which each thread computes a part.
+
+        Args:
+            losses: a model and rows of the batch -> their mean loss, and values for the log; called in the threads.
+        """
+        self._move(*self.crew.gradients(losses, self.batch, self.parameters))
+
+    def _move(self, loss: Tensor, values: dict[str, Tensor]) -> None:
+        norm = torch.stack(self.crew.each(lambda number: self.shares[number].norm())).norm()
+        rate, scale = self.rate(self.done), MOST / max(MOST, float(norm))
+        self.crew.each(lambda number: self.shares[number].step(rate, scale))
         self.done += 1
         for name, value in {"loss": loss, "grad_norm": norm, **values}.items():
             self.sums[name] = self.sums.get(name, torch.zeros(())) + value.detach().float().cpu()
@@ -162,27 +180,32 @@ class Trainer:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The averaged weights for a while, say for a sample; then training's own again."""
-        self.ema.store(self.parameters)
-        self.ema.copy_to(self.parameters)
+        for share in self.shares:
+            share.ema.store(share.parameters)
+        self.use_average()
         yield
-        self.ema.restore(self.parameters)
+        for share in self.shares:
+            share.ema.restore(share.parameters)
 
     def use_average(self) -> None:
         """Replace the weights by their average: the end of training."""
-        self.ema.copy_to(self.parameters)
+        for share in self.shares:
+            share.ema.copy_to(share.parameters)
 
     def save(self) -> None:
         """Write this moment, aside and then renamed: a file that is there is whole."""
         tensors = {f"model/{key}": value for key, value in self.model.state_dict().items()}
-        tensors |= {f"average/{key}": value for key, value in zip(self.names, self.ema.shadow_params, strict=True)}
-        tensors |= {f"optimizer/{key}": value for key, value in self.optimizer.state().items()}
+        for share in self.shares:
+            averages = zip(share.names, share.ema.shadow_params, strict=True)
+            tensors |= {f"average/{key}": value for key, value in averages}
+            tensors |= {f"optimizer/{key}": value for key, value in share.optimizer.state().items()}
         plain = {
             "step": self.done,
             "steps": self.steps,
             "seconds": self.elapsed,
             "precision": self.precision,
             "settings": self.settings,
-            "averaged": self.ema.optimization_step,
+            "averaged": self.shares[0].ema.optimization_step,
         }
         self.state.parent.mkdir(parents=True, exist_ok=True)
         aside = self.state.with_suffix(".tmp")
@@ -205,11 +228,13 @@ class Trainer:
                     part, name = key.split("/", 1)
                     parts[part][name] = file.get_tensor(key)
             self.model.load_state_dict(parts["model"])
-            self.ema.shadow_params = [
-                parts["average"][name].to(p.device) for name, p in zip(self.names, self.parameters, strict=True)
-            ]
-            self.ema.optimization_step = plain["averaged"]
-            self.optimizer.load(parts["optimizer"])
+            for share in self.shares:
+                named = zip(share.names, share.parameters, strict=True)
+                share.ema.shadow_params = [parts["average"][name].to(p.device) for name, p in named]
+                share.ema.optimization_step = plain["averaged"]
+                share.optimizer.load(
+                    {path: value for path, value in parts["optimizer"].items() if path.rsplit("/", 1)[0] in share.names}
+                )
             self.done, self.seconds, self.precision = plain["step"], plain["seconds"], plain["precision"]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         kept = [row for row in rows if _step_of(row) <= self.done]

@@ -1,9 +1,10 @@
-"""The stages' optimisers: AdamW, or Muon for the matrices and AdamW for the rest.
+"""The stages' optimisers: AdamW, or Muon for the matrices and AdamW for the rest, and the weights' average.
 
 Muon is that of `vilex train`. A convolution is a matrix of its output channels by all else.
 """
 
 import torch
+from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from vilex.train.muon import Muon
@@ -29,9 +30,10 @@ class Optimizer:
         matrices = [p for name, p in named.items() if rule == "muon" and p.ndim in (2, 4) and "embed" not in name]
         self.matrices = {p: nn.Parameter(_matrix(p)) for p in matrices}
         rest = [p for p in named.values() if p not in self.matrices]
-        groups = [{"params": [p for p in rest if p is not slow], "lr": lr}]
-        if slow is not None:
-            groups.append({"params": [slow], "lr": lr / 10})
+        groups = [
+            {"params": [p for p in rest if p is not slow], "lr": lr},
+            {"params": [p for p in rest if p is slow], "lr": lr / 10},
+        ]
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.99), fused=True)
         ]
@@ -77,6 +79,40 @@ class Optimizer:
     def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         matrix = self.matrices.get(parameter)
         return self.parts[0].state[parameter] if matrix is None else self.parts[1].state[matrix]
+
+
+class Share:
+    """Some of a model's parameters, with their optimiser and their average."""
+
+    def __init__(self, named: dict[str, nn.Parameter], lr: float, rule: str, slow: nn.Parameter | None, decay: float):
+        self.names, self.parameters = list(named), list(named.values())
+        self.optimizer = Optimizer(named, lr, rule, slow)
+        self.ema = EMAModel(self.parameters, decay=decay, use_ema_warmup=True, power=0.75, foreach=True)
+
+    def norm(self) -> Tensor:
+        """Of all its gradients together."""
+        return nn.utils.get_total_norm(self._gradients(), foreach=True)
+
+    def step(self, rate: float, scale: float) -> None:
+        """Update at a share of the learning rate, by `scale` times the gradients, and take it into the average."""
+        if scale < 1:
+            torch._foreach_mul_(self._gradients(), scale)
+        self.optimizer.step(rate)
+        self.ema.step(self.parameters)
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+
+
+def shares_of(named: dict[str, nn.Parameter], count: int) -> list[dict[str, nn.Parameter]]:
+    """Parameters in `count` shares of about one size, and of each shape about as many."""
+    shares: list[dict[str, nn.Parameter]] = [{} for _ in range(count)]
+    sizes = [0] * count
+    for name in sorted(named, key=lambda name: (-named[name].numel(), named[name].shape)):
+        lightest = sizes.index(min(sizes))
+        shares[lightest][name] = named[name]
+        sizes[lightest] += named[name].numel()
+    return shares
 
 
 def _matrix(weight: Tensor, like: Tensor | None = None) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.nano.autoencoder import to_model
@@ -38,13 +39,21 @@ def train_pooler(preset: Preset, out: Path) -> None:
     mosaics = pyarrow.parquet.read_table(out / "scenes.parquet", columns=["mosaic"])["mosaic"].to_pylist()
     ids = torch.tensor(t2i.tokenizer(mosaics, add_special_tokens=False).input_ids)
     said = min(LENGTH, encoder.config.num_tokens)
-    trainer = Trainer("pooler", encoder, settings, preset, out, seed=preset.seed + 2)
+    crew = preset.threads if preset.device == "cpu" else 1
+    trainer = Trainer("pooler", encoder, settings, preset, out, seed=preset.seed + 2, crew=crew)
     for step in trainer:
         index = step.rows(len(pixels))
-        with trainer.autocast():
-            tokens = encoder(to_model(pixels[index.numpy()], preset.device), said).tokens.float()
-        words = vocabulary[ids[index, :said].to(preset.device)]
-        trainer.update(F.mse_loss(tokens / encoder.pooler.std, words / encoder.pooler.std))
+        shown = to_model(pixels[index.numpy()], preset.device)
+        words = vocabulary[ids[index, :said].to(preset.device)] / encoder.pooler.std
+
+        def losses(
+            model: nn.Module, rows: slice, shown: Tensor = shown, words: Tensor = words
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            with trainer.autocast():
+                tokens = model(shown[rows], said).tokens.float()
+            return F.mse_loss(tokens / model.pooler.std, words[rows]), {}
+
+        trainer.learn(losses)
     trainer.use_average()
     with replacing_folder(out / "pooler") as folder:
         encoder.save_pretrained(folder, safe_serialization=True)

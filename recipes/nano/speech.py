@@ -32,6 +32,9 @@ class Said:
     words: Tensor
     blend: Tensor | None = None
 
+    def __getitem__(self, rows: slice) -> "Said":
+        return Said(self.ids[rows], self.words[rows], None if self.blend is None else self.blend[rows])
+
 
 class CaptionBank:
     """A table's captions as token ids; `draw` says of each row a mosaic, a caption, one after the other, or nothing.

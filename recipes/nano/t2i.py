@@ -8,6 +8,10 @@ Saved as a diffusers StableDiffusionPipeline folder, so that whatever reads Stab
 
 import io
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet
@@ -26,7 +30,7 @@ from recipes.nano.mosaic import LEVEL_ENDS
 from recipes.nano.precision import choose_precision
 from recipes.nano.presets import Preset, TextToImagePreset
 from recipes.nano.scenes import SIZE
-from recipes.nano.speech import CaptionBank, read
+from recipes.nano.speech import CaptionBank, Said, read
 from recipes.nano.start import started
 from recipes.nano.terms import SCHEDULE, Terms
 from vilex.hub.folder import file_hash
@@ -75,10 +79,18 @@ def train_t2i(preset: Preset, out: Path) -> None:
     table_of_words = text_encoder.get_input_embeddings().weight  # rare ones would be shaken by full steps
     terms = Terms(unet, settings, out, preset.device)
     trained = nn.ModuleDict({"text_encoder": text_encoder, "unet": unet, "terms": terms})
-    trainer = Trainer(
-        "t2i", trained, settings, preset, out, warmup=settings.warmup, slow=table_of_words, seed=preset.seed
-    )
     text_encoder.train(), unet.train()
+    trainer = Trainer(
+        "t2i",
+        trained,
+        settings,
+        preset,
+        out,
+        warmup=settings.warmup,
+        slow=table_of_words,
+        seed=preset.seed,
+        crew=1 if preset.compile or preset.device != "cpu" else preset.threads,
+    )
     for step in trainer:
         images = step.number * settings.batch
         places = begun is None and images < settings.raster_images
@@ -88,12 +100,8 @@ def train_t2i(preset: Preset, out: Path) -> None:
         noise = terms.noise(x0, generator)
         t = terms.levels(len(x0), generator, lowest=RASTER_NOISE if places else 0.0)
         said = captions.draw(index, step.rng, whole_mosaics=places)
-        with trainer.autocast():
-            v = unet(
-                terms.schedule.add_noise(x0, noise, t), t, read(text_encoder, said, preset.device), return_dict=False
-            )[0]
-            loss, values = terms.loss(v.float(), x0, noise, t, index)
-        trainer.update(loss, **values)
+        batch = Batch(x0, terms.schedule.add_noise(x0, noise, t), noise, t, said, index)
+        trainer.learn(partial(losses_of, batch=batch, autocast=trainer.autocast))
         if trainer.looks:
             with trainer.averaged(), torch.compiler.set_stance("force_eager"):
                 save_probes(pipeline, out / "logs" / f"t2i-{trainer.done:06d}.png")
@@ -104,6 +112,29 @@ def train_t2i(preset: Preset, out: Path) -> None:
     with torch.compiler.set_stance("force_eager"):
         save_probes(pipeline, out / "logs" / "t2i.png")
         save_mosaics(pipeline, out / "held-out.parquet", out / "logs" / "mosaic.png")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Latents, noisy latents and noise [B, c, 8, 8], timesteps [B], what is said, and rows of the table [B]."""
+
+    x0: Tensor
+    noisy: Tensor
+    noise: Tensor
+    t: Tensor
+    said: Said
+    index: Tensor
+
+
+def losses_of(
+    model: nn.Module, rows: slice, batch: Batch, autocast: Callable[[], AbstractContextManager[None]]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean loss on some rows of a batch, and its parts for the log."""
+    t = batch.t[rows]
+    with autocast():
+        states = read(model["text_encoder"], batch.said[rows], str(t.device))
+        v = model["unet"](batch.noisy[rows], t, states, return_dict=False)[0]
+        return model["terms"].loss(v.float(), batch.x0[rows], batch.noise[rows], t, batch.index[rows])
 
 
 def latents_of(vae: AutoencoderKL, table: Path, device: str, out: Path) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from recipes.nano.crew import Crew
 from recipes.nano.loop import COOLDOWN, Step, Trainer
 from recipes.nano.precision import choose_precision
 from tests.forked import Forked
@@ -40,6 +41,57 @@ def test_a_stage_that_was_left_goes_on_to_the_same_weights(tmp_path, rule):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parted.parameters(), strict=True))
     logs = [(tmp_path / name / "logs" / "toy.jsonl").read_text().splitlines() for name in ("whole", "parted")]
     assert [json.loads(row)["step"] for row in logs[0]] == [json.loads(row)["step"] for row in logs[1]]
+
+
+@pytest.mark.parametrize("rule", ["adamw", "muon"])
+@pytest.mark.parametrize("crew", [1, 2, 3])
+def test_threads_that_share_a_step_change_nothing_but_the_order_of_sums(tmp_path, rule, crew):
+    """A batch of 5 among 2 and 3; the log's means are those of the whole batch, too."""
+    settings = Settings(images=100, batch=5, optimizer=rule)
+    alone, shared = train(tmp_path / "alone", settings), train(tmp_path / "shared", settings, crew=crew)
+    for a, b in zip(alone.parameters(), shared.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    rows = [
+        json.loads((tmp_path / name / "logs" / "toy.jsonl").read_text().splitlines()[-1])
+        for name in ("alone", "shared")
+    ]
+    assert rows[0].pop("seconds") >= 0 and rows[1].pop("seconds") >= 0
+    assert rows[0] == pytest.approx(rows[1], rel=1e-3)
+
+
+def test_a_crew_goes_on_to_the_same_weights_whatever_its_size_was(tmp_path):
+    settings = Settings(optimizer="muon")
+    whole = train(tmp_path / "whole", settings, crew=2)
+    train(tmp_path / "parted", settings, stop_after=9, crew=2)
+    parted = train(tmp_path / "parted", settings, crew=2)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parted.parameters(), strict=True))
+    train(tmp_path / "resized", settings, stop_after=9, crew=2)
+    for a, b in zip(whole.parameters(), train(tmp_path / "resized", settings, crew=1).parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_each_thread_of_a_crew_has_its_own_hooks_over_the_same_weights():
+    model = new_model()
+    seen: list[int] = []
+    crew = Crew(model, 2)
+    crew.models[1].register_forward_hook(lambda *_: seen.append(1))
+    model(torch.ones(1, 2, 4, 4))
+    assert not seen
+    crew.models[1](torch.ones(1, 2, 4, 4))
+    assert seen == [1]
+    assert all(a is b for a, b in zip(model.parameters(), crew.models[1].parameters(), strict=True))
+
+
+def test_an_error_in_one_thread_ends_the_step():
+    crew = Crew(new_model(), 2)
+
+    def losses(model, rows):
+        if rows.start:
+            raise ValueError("the second half")
+        return model(torch.ones(2, 2, 4, 4)).sum(), {}
+
+    with pytest.raises(ValueError, match="the second half"):
+        crew.gradients(losses, 4, list(crew.models[0].parameters()))
 
 
 def test_kills_at_any_moment_change_nothing(tmp_path):

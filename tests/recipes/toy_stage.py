@@ -29,16 +29,28 @@ def new_model() -> nn.Module:
     return layers.to(memory_format=torch.channels_last)
 
 
-def train(out: Path, settings: Settings, stop_after: int | None = None, pause: float = 0.0) -> nn.Module:
-    """A small stage; `stop_after`: leave it without a word after so many steps."""
+def train(
+    out: Path, settings: Settings, stop_after: int | None = None, pause: float = 0.0, crew: int | None = None
+) -> nn.Module:
+    """A small stage; `stop_after`: leave it without a word after so many steps; `crew`: threads that share a step."""
     model = new_model()
-    trainer = Trainer("toy", model, settings, PRESET, out, warmup=5, seed=3)
+    trainer = Trainer("toy", model, settings, PRESET, out, warmup=5, seed=3, crew=crew or 1)
     for step in trainer:
         if stop_after is not None and step.number >= stop_after:
             break
         time.sleep(pause)
         x = torch.randn(settings.batch, 2, 4, 4, generator=step.generator) + step.rows(10).view(-1, 1, 1, 1)
-        trainer.update(model(x).square().mean() + step.rng.random() * model[3].weight.sum())
+        weight = step.rng.random()
+
+        def losses(model: nn.Module, rows: slice, x: torch.Tensor = x, weight: float = weight):
+            square = model(x[rows]).square().mean()
+            return square + weight * model[3].weight.sum(), {"square": square}
+
+        if crew is None:
+            loss, values = losses(model, slice(None))
+            trainer.update(loss, **values)
+        else:
+            trainer.learn(losses)
     else:
         trainer.use_average()
     return model
