@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.nano.data import read_pixels
-from recipes.nano.folders import replacing_folder
 from recipes.nano.loop import Trainer
 from recipes.nano.precision import autocast, normalise_in_float32
 from recipes.nano.presets import AutoencoderPreset, Preset
 from recipes.nano.scenes import SIZE
+from vilex.paths import replacing_folder
 from vilex.pictures.grid import grid
 from vilex.pictures.pixels import to_images
 

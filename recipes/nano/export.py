@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
-from recipes.nano.folders import replacing_folder
 from recipes.nano.presets import Preset
 from recipes.nano.start import shown_before
 from recipes.nano.vilex import vilex_config
 from vilex.encoder import ViLexEncoder
 from vilex.encoder.towers import load_tower
 from vilex.hub.folder import fingerprint
+from vilex.paths import replacing_folder
 
 LIMIT = 64  # MB
 

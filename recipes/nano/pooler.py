@@ -15,12 +15,12 @@ from torch.nn import functional as F
 
 from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
-from recipes.nano.folders import replacing_folder
 from recipes.nano.frozen import frozen_model
 from recipes.nano.loop import Trainer
 from recipes.nano.mosaic import LENGTH
 from recipes.nano.presets import Preset
 from vilex.encoder import ViLexEncoder
+from vilex.paths import replacing_folder
 from vilex.t2i import load_t2i
 from vilex.train.models import pooler_settings
 

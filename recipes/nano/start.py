@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 
-from recipes.nano.folders import replacing_folder
 from vilex.encoder.config import ViLexConfig
 from vilex.encoder.towers import load_tower
 from vilex.errors import InputError
+from vilex.paths import replacing_folder
 
 
 def start_from(model: Path, out: Path) -> None:

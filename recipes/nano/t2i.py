@@ -24,7 +24,6 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from recipes.nano.autoencoder import PATCH, encode_all
 from recipes.nano.data import read_pixels
-from recipes.nano.folders import replacing_folder
 from recipes.nano.loop import Trainer
 from recipes.nano.mosaic import LEVEL_ENDS
 from recipes.nano.precision import choose_precision
@@ -34,6 +33,7 @@ from recipes.nano.speech import CaptionBank, Said, read
 from recipes.nano.start import started
 from recipes.nano.terms import SCHEDULE, Terms
 from vilex.hub.folder import file_hash
+from vilex.paths import replacing_folder
 from vilex.pictures.grid import grid
 from vilex.t2i.attention import use_plain_attention
 

@@ -15,11 +15,11 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
-from recipes.nano.folders import replacing_folder
 from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset, TowerPreset
 from recipes.nano.scenes import SIZE
 from recipes.nano.teacher import POOLED, WIDTH, cached_features
+from vilex.paths import replacing_folder
 
 
 def train_tower(preset: Preset, out: Path) -> None:

@@ -21,13 +21,13 @@ from torch.nn import functional as F
 
 from recipes.nano.autoencoder import PatchComponents, to_model
 from recipes.nano.data import read_pixels
-from recipes.nano.folders import replacing_folder
 from recipes.nano.loop import Trainer
 from recipes.nano.mosaic import LENGTH, cells_of
 from recipes.nano.presets import Preset
 from recipes.nano.speech import CaptionBank, read
 from recipes.nano.text_encoder import new_text_encoder
 from recipes.nano.tokenizer import POSITIONS, learn_tokenizer
+from vilex.paths import replacing_folder
 from vilex.t2i.attention import use_plain_attention
 
 SOME = 4096  # pictures that components and deviations are measured on

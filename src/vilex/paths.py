@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import os
 import re
+import shutil
 import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -56,6 +57,24 @@ def replacing(path: Path) -> Iterator[Path]:
     with _beside(path) as aside:
         yield aside
         os.replace(aside, path)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A folder to make and fill beside `folder`, which takes its place when all went well: it is there whole or not at
+    all, and what was there stays until then.
+
+    One process at a time; what a killed one left is dropped.
+    """
+    aside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield aside
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_new(path: Path, content: bytes) -> Path:

@@ -22,13 +22,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipes.nano.entry import run_main
-from recipes.nano.folders import replacing_folder
 from recipes.nano.understanding.data import SPLITS, Sizes, compose_benchmark
 from recipes.nano.understanding.questions import REFER
 from recipes.nano.understanding.sets import examples_of_table
 from vilex.errors import InputError
 from vilex.extras import needs
 from vilex.hub.loading import quiet_loading
+from vilex.paths import replacing_folder
 from vilex.understand.examples import Example, write_examples
 from vilex.understand.metrics.captions import cider
 from vilex.understand.tasks.registry import find_task, load_examples

@@ -21,7 +21,6 @@ from transformers import SiglipVisionModel
 
 from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
-from recipes.nano.folders import replacing_folder
 from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset
 from recipes.nano.start import shown_before
@@ -30,6 +29,7 @@ from recipes.nano.understanding.zoomed import compose_zoomed
 from recipes.nano.vilex import vilex_config
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
+from vilex.paths import replacing_folder
 from vilex.train.checkpoint import list_checkpoints, load_checkpoint
 from vilex.train.loop import train
 from vilex.train.optim import choose_trained

@@ -5,7 +5,6 @@ not the tower's, so that transformers, vLLM and VLMEvalKit read it as they read 
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from vilex.errors import InputError
 from vilex.hub.folder import HUB_PATTERNS, check_safetensors, read_json, resolve
 from vilex.hub.loading import quiet_loading
 from vilex.hub.state_hash import state_hash
+from vilex.paths import replacing_folder
 
 INDEX = "model.safetensors.index.json"
 ABOUT = "vilex-tower.json"
@@ -197,19 +197,13 @@ def _export(
     if out.exists() and not (overwrite and out.is_dir()):
         raise InputError(f"{out}: exists; give another name, or --overwrite" + " a folder" * (not out.is_dir()))
     about = {"tower": name, "tower_sha256": state_hash(tower.state_dict()), **(more or {})}
-    aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write(aside)
-        _write_json(aside / ABOUT, about)
-        if out.is_dir():
-            shutil.rmtree(out)
-        aside.rename(out)
+        with replacing_folder(out) as aside:
+            write(aside)
+            _write_json(aside / ABOUT, about)
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{out}: cannot be written ({reason}); give another folder") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return about
 
 

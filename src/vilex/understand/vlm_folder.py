@@ -9,8 +9,6 @@ OUT/vilex-vlm.json                                    which features, of which w
 
 import dataclasses
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from vilex.errors import InputError
 from vilex.hub.folder import as_configured, check_safetensors, check_whole, read_json, refuse_kernels, resolve
 from vilex.hub.loading import quiet_loading
 from vilex.hub.state_hash import state_hash
+from vilex.paths import replacing_folder
 from vilex.settings import build
 from vilex.understand.features import FeaturesConfig, ImageFeatures
 from vilex.understand.latents import load_autoencoder
@@ -113,8 +112,7 @@ def save_vlm(vlm: VisualLanguageModel, folder: Path, training: dict[str, Any] | 
     Raises:
         OSError, SafetensorError: the disk refuses.
     """
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
+    with replacing_folder(folder) as aside:
         with quiet_loading():
             vlm.lm.save_pretrained(aside, safe_serialization=True)
             vlm.tokenizer.save_pretrained(aside)
@@ -136,10 +134,6 @@ def save_vlm(vlm: VisualLanguageModel, folder: Path, training: dict[str, Any] | 
             "training": training or {},
         }
         (aside / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _save_eyes(vlm: VisualLanguageModel, folder: Path) -> str:
