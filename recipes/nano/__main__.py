@@ -76,7 +76,7 @@ def main() -> None:
     usual = [name for name in STAGES if name not in ON_REQUEST]
     stages_help = f"any of {', '.join(STAGES)}; all but {', '.join(ON_REQUEST)} by default"
     parser.add_argument("stages", nargs="*", default=usual, help=stages_help)
-    parser.add_argument("--preset", default="cpu", help="cpu, gpu, smoke, or the path of a TOML file")
+    parser.add_argument("--preset", default="cpu", help="cpu, gpu, or the path of a TOML file")
     parser.add_argument("--data", type=Path, required=True, help="folder of the Parquet tables")
     parser.add_argument("--out", type=Path, required=True, help="folder for tables, logs and weights")
     parser.add_argument("--skip-finished", action="store_true", help="leave out stages whose result is there")

@@ -39,8 +39,7 @@ def train_pooler(preset: Preset, out: Path) -> None:
     mosaics = pyarrow.parquet.read_table(out / "scenes.parquet", columns=["mosaic"])["mosaic"].to_pylist()
     ids = torch.tensor(t2i.tokenizer(mosaics, add_special_tokens=False).input_ids)
     said = min(LENGTH, encoder.config.num_tokens)
-    crew = preset.threads if preset.device == "cpu" else 1
-    trainer = Trainer("pooler", encoder, settings, preset, out, seed=preset.seed + 2, crew=crew)
+    trainer = Trainer("pooler", encoder, settings, preset, out, seed=preset.seed + 2, crew=preset.crew)
     for step in trainer:
         index = step.rows(len(pixels))
         shown = to_model(pixels[index.numpy()], preset.device)

@@ -165,3 +165,8 @@ class Preset:
     report: ReportPreset = field(default_factory=ReportPreset)
     towers: TowersPreset = field(default_factory=TowersPreset)
     understanding: UnderstandingPreset = field(default_factory=UnderstandingPreset)
+
+    @property
+    def crew(self) -> int:
+        """Threads that share a training step (`crew.py`); what is compiled, or runs on a GPU, is not shared."""
+        return self.threads if self.device == "cpu" and not self.compile else 1

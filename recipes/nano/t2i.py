@@ -89,7 +89,7 @@ def train_t2i(preset: Preset, out: Path) -> None:
         warmup=settings.warmup,
         slow=table_of_words,
         seed=preset.seed,
-        crew=1 if preset.compile or preset.device != "cpu" else preset.threads,
+        crew=preset.crew,
     )
     for step in trainer:
         images = step.number * settings.batch

@@ -51,23 +51,27 @@ def distil(
         torch.cat([cached_features(table, out, which, settings.seen) for table in tables]) for which in (False, True)
     )
     scale = pooled[:: max(1, len(pooled) // 4096)].float().std(0).mean()
-    tower, heads = student
-    trainer = Trainer(name, student.to(preset.device), settings, preset, out, seed=preset.seed)
+    trainer = Trainer(name, student.to(preset.device), settings, preset, out, seed=preset.seed, crew=preset.crew)
     for step in trainer:
         index = step.rows(len(pixels))
-        with trainer.autocast():
-            patches = tower(to_model(pixels[index.numpy()], preset.device)).last_hidden_state
-            places, whole = heads[0](patches).float(), heads[1](patches.mean(1)).float()
-        where = (
-            1
-            - F.cosine_similarity(
-                places, maps[index].float().to(preset.device).flatten(2).transpose(1, 2), dim=-1
-            ).mean()
-        )
-        what = F.mse_loss(whole, pooled[index].float().to(preset.device) / scale)
-        trainer.update(where + what, where=where, what=what)
+        shown = to_model(pixels[index.numpy()], preset.device)
+        taught = maps[index].float().to(preset.device).flatten(2).transpose(1, 2)
+        known = pooled[index].float().to(preset.device) / scale
+
+        def losses(
+            model: nn.Module, rows: slice, shown: Tensor = shown, taught: Tensor = taught, known: Tensor = known
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            tower, heads = model
+            with trainer.autocast():
+                patches = tower(shown[rows]).last_hidden_state
+                places, whole = heads[0](patches).float(), heads[1](patches.mean(1)).float()
+            where = 1 - F.cosine_similarity(places, taught[rows], dim=-1).mean()
+            what = F.mse_loss(whole, known[rows])
+            return where + what, {"where": where, "what": what}
+
+        trainer.learn(losses)
     trainer.use_average()
-    return tower
+    return student[0]
 
 
 def new_tower(settings: TowerPreset, size: int) -> SiglipVisionModel:
