@@ -108,7 +108,7 @@ class Trainer:
         self.settings = _recorded(settings)
         self.state, self.log = out / "state" / f"{name}.safetensors", out / "logs" / f"{name}.jsonl"
         named = {key: p for key, p in model.named_parameters() if p.requires_grad}
-        crew = min(crew, self.batch)
+        crew = min(crew, self.batch, len(named))
         self.parameters, self.crew = list(named.values()), Crew(model, crew)
         rule = getattr(settings, "optimizer", "adamw")
         self.shares = [Share(some, settings.lr, rule, slow, decay) for some in shares_of(named, crew)]
