@@ -47,5 +47,5 @@ DATA ?= data
 OUT ?= results
 
 results: setup
-	$(BIN)/python -m recipes.nano data tower pooler baselines report --skip-finished --preset cpu --data $(DATA) --out $(OUT)
+	$(BIN)/python -m recipes.nano start data pooler baselines report --skip-finished --preset cpu --data $(DATA) --out $(OUT)
 	$(BIN)/python -m recipes.nano.tables.page $(OUT)/report docs
