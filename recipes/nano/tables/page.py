@@ -22,7 +22,7 @@ TITLES = {
 INTRODUCTION = """\
 # What vilex-nano shows
 
-The paper's tables on the embedded model, version {version}, at the scale of two cores. Made by
+The paper's tables on vilex-nano, version {version}, at the scale of two cores. Made by
 
     make results DATA=DIR OUT=OUT        # trains the baselines, draws, measures; hours on two cores, resumable
     python -m recipes.nano.tables.page docs docs   # this page anew from results.json
