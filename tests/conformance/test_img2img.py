@@ -135,10 +135,13 @@ def test_what_the_mask_keeps_is_the_picture(family, lexicon, pictures):
 
 @pytest.mark.parametrize("last", ["noise alone", "some picture"])
 def test_less_strength_is_nearer_to_the_picture(pictures, tmp_path, last):
-    """The embedded model's last noise level is noise alone, which three samplers cannot follow; they draw with another."""
+    """The embedded model's last noise level is noise alone, which some samplers cannot follow: they draw with another.
+
+    Not with lms: starting late, diffusers' takes its fourth-order coefficients for a history that it does not have.
+    """
     model, schedulers = EMBEDDED["nano"], ("dpm++", "euler", "unipc", "ddim", "ddpm", "euler-a")
     if last == "some picture":
-        model, schedulers = shutil.copytree(model, tmp_path / "nano"), ("heun", "pndm", "lms")
+        model, schedulers = shutil.copytree(model, tmp_path / "nano"), ("heun", "pndm")
         path = model / "t2i" / "scheduler" / "scheduler_config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "rescale_betas_zero_snr": False}))
     lexicon, picture = VisualLexicon.from_pretrained(model), pictures[2].resize((64, 64))

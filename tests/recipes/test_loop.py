@@ -46,7 +46,7 @@ def test_a_stage_that_was_left_goes_on_to_the_same_weights(tmp_path, rule):
 @pytest.mark.parametrize("rule", ["adamw", "muon"])
 @pytest.mark.parametrize("crew", [1, 2, 3, 8])
 def test_threads_that_share_a_step_change_nothing_but_the_order_of_sums(tmp_path, rule, crew):
-    """A batch of 5 among 2, 3 and more than it, or the model, has parts; the log's means are those of the whole batch, too."""
+    """A batch of 5 among 2, 3, and more than it or the model has parts; the log's means are the whole batch's, too."""
     settings = Settings(images=100, batch=5, optimizer=rule)
     alone, shared = train(tmp_path / "alone", settings), train(tmp_path / "shared", settings, crew=crew)
     for a, b in zip(alone.parameters(), shared.parameters(), strict=True):
