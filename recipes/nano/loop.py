@@ -131,7 +131,7 @@ class Trainer:
             for number in range(first, self.steps):
                 yield Step(number, self.batch, self.seed)
                 if self.done != number + 1:
-                    raise RuntimeError(f"{self.name}: a step without `update`")
+                    raise RuntimeError(f"{self.name}: a step without `update` or `learn`")
                 if time.monotonic() - saved > 60 * self.preset.save_minutes or stop.asked:
                     self.save()
                     saved = time.monotonic()

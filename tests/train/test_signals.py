@@ -144,7 +144,7 @@ def test_two_interrupts_end_a_run_at_once(configure, tmp_path):
 
 
 CUT = """
-from multiprocessing import reduction, resource_sharer
+from multiprocessing import resource_sharer
 from multiprocessing.connection import Client
 from multiprocessing.process import current_process
 from vilex.data.loader import leave_signals_to_the_parent
