@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from recipes.nano.presets import Preset
-from recipes.nano.start import shown_before
+from recipes.nano.start import head_start_images, shown_before
 from recipes.nano.vilex import vilex_config
 from vilex.encoder import ViLexEncoder
 from vilex.encoder.towers import load_tower
@@ -45,6 +45,7 @@ def _fill(folder: Path, preset: Preset, out: Path) -> None:
         "scenes": preset.data.focus_scenes + preset.data.broad_scenes + preset.data.other_scenes,
         "photos": preset.data.photos,
         "t2i_images": preset.t2i.images + before["t2i_images"],
+        "pooler_images": head_start_images(preset, out),
         "vilex_images": run.run.steps * run.run.batch_size + before["vilex_images"],
     }
     encoder.save_pretrained(folder, safe_serialization=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 
+from recipes.nano.presets import Preset
 from vilex.encoder.config import ViLexConfig
 from vilex.encoder.towers import load_tower
 from vilex.errors import InputError
@@ -44,7 +45,13 @@ def started(out: Path) -> Path | None:
 
 
 def shown_before(out: Path) -> dict[str, int]:
-    """The pictures that the model had seen before this run, by what saw them: `t2i_images`, `vilex_images`."""
+    """The pictures that the model had seen before this run, by what saw them: `t2i_images`, `pooler_images` (of the
+    head start), `vilex_images`."""
     folder = started(out)
     training = {} if folder is None else ViLexConfig.from_pretrained(folder).training
-    return {key: training.get(key, 0) for key in ("t2i_images", "vilex_images")}
+    return {key: training.get(key, 0) for key in ("t2i_images", "pooler_images", "vilex_images")}
+
+
+def head_start_images(preset: Preset, out: Path) -> int:
+    """The pictures of the final encoder's head start: where it goes on from `start`'s, that one's."""
+    return preset.pooler.images if started(out) is None else shown_before(out)["pooler_images"]

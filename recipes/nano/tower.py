@@ -21,6 +21,8 @@ from recipes.nano.scenes import SIZE
 from recipes.nano.teacher import POOLED, WIDTH, cached_features
 from vilex.paths import replacing_folder
 
+FITTED = 4096  # pictures that heads are fitted to
+
 
 def train_tower(preset: Preset, out: Path) -> None:
     """Train on the scenes and photographs; save a SiglipVisionModel to `out`/tower."""
@@ -39,18 +41,28 @@ def new_student(preset: Preset) -> nn.ModuleList:
 
 
 def distil(
-    name: str, student: nn.ModuleList, settings: TowerPreset, preset: Preset, out: Path, tables: list[Path]
+    name: str,
+    student: nn.ModuleList,
+    settings: TowerPreset,
+    preset: Preset,
+    out: Path,
+    tables: list[Path],
+    fit: bool = False,
 ) -> SiglipVisionModel:
     """Train a tower, or train it on, to see what the teacher sees; returns it with its averaged weights.
 
     Args:
         name: of the stage. student: as `new_student` makes it. tables: of pictures.
+        fit: the tower is trained already, and the heads begin as what fits it best (`fit_heads`).
     """
     pixels = np.concatenate([read_pixels(table, settings.seen) for table in tables])
     maps, pooled = (
         torch.cat([cached_features(table, out, which, settings.seen) for table in tables]) for which in (False, True)
     )
     scale = pooled[:: max(1, len(pooled) // 4096)].float().std(0).mean()
+    if fit:
+        some = np.linspace(0, len(pixels) - 1, min(FITTED, len(pixels))).astype(int)
+        fit_heads(student, to_model(pixels[some], "cpu"), maps[some].float(), pooled[some].float() / scale)
     trainer = Trainer(name, student.to(preset.device), settings, preset, out, seed=preset.seed, crew=preset.crew)
     for step in trainer:
         index = step.rows(len(pixels))
@@ -72,6 +84,27 @@ def distil(
         trainer.learn(losses)
     trainer.use_average()
     return student[0]
+
+
+@torch.inference_mode()
+def fit_heads(student: nn.ModuleList, shown: Tensor, places: Tensor, whole: Tensor) -> None:
+    """Give a trained tower's two heads the weights of ridge regression: what it sees of the teacher as it stands.
+
+    Args:
+        shown: [N, 3, S, S] in -1..1. places: the teacher's maps [N, 64, 8, 8], of which directions count. whole: its
+            pooled features [N, 1280], of the scale that is learnt.
+    """
+    tower, heads = student
+    patches = torch.cat([tower(part).last_hidden_state for part in shown.split(64)])
+    directions = F.normalize(places.flatten(2).transpose(1, 2), dim=-1).flatten(0, 1)
+    for head, seen, taught in ((heads[0], patches.flatten(0, 1), directions), (heads[1], patches.mean(1), whole)):
+        centre, middle = seen.mean(0), taught.mean(0)
+        x, y = (seen - centre).double(), (taught - middle).double()
+        square = x.T @ x
+        square += 1e-3 * square.diagonal().mean() * torch.eye(len(square))
+        weight = torch.linalg.solve(square, x.T @ y).T.float()
+        head.weight.copy_(weight)
+        head.bias.copy_(middle - weight @ centre)
 
 
 def new_tower(settings: TowerPreset, size: int) -> SiglipVisionModel:

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 from recipes.nano.autoencoder import code_of, new_autoencoder, to_model, whiten
 from recipes.nano.captions import captions_of
@@ -19,16 +21,19 @@ from recipes.nano.colours import PALETTE, name_colours
 from recipes.nano.examples import samples
 from recipes.nano.mosaic import LENGTH, cell_words, mosaic_words, place_vectors, word_parts, word_vectors
 from recipes.nano.photos import photo_captions
-from recipes.nano.presets import AutoencoderPreset, TextToImagePreset
+from recipes.nano.presets import AutoencoderPreset, Preset, TextToImagePreset, TowerPreset
 from recipes.nano.rows import table_row
 from recipes.nano.scenes import RASTER, SIZE, SIZES, random_scene
 from recipes.nano.speech import CaptionBank
 from recipes.nano.sprites import CONCEPTS, STYLES, Sprite, is_held_out
 from recipes.nano.start import start_from
 from recipes.nano.tokenizer import learn_tokenizer
+from recipes.nano.tower import fit_heads, new_student
+from recipes.nano.understanding.towers import encoder_folder, shown_by_vilex
 from tests.forked import Forked
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
+from vilex.train.config import RunConfig, TrainConfig
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
 
@@ -319,11 +324,16 @@ def test_a_run_goes_on_with_a_finished_model(made, data, tmp_path):
     start_from(made / "nano", tmp_path)
     for table in ("scenes", "held-out"):
         (tmp_path / f"{table}.parquet").symlink_to(made / f"{table}.parquet")
+    assert encoder_folder(tmp_path, "after") == tmp_path / "start"
+    preset = replace(Preset(), vilex=TrainConfig(run=RunConfig(steps=10, batch_size=4)))
+    assert shown_by_vilex(preset, tmp_path) == 24  # no head start, and what the finished model's ViLex had seen
     stages = ("t2i", "pooler", "vilex", "export")
     run_recipe(*stages, "--preset", "cpu", "--data", data, "--out", tmp_path, *SMALL, "pooler.images=32")
     before, after = (ViLexEncoder.from_pretrained(folder / "nano").config for folder in (made, tmp_path))
     assert (before.training["t2i_images"], after.training["t2i_images"]) == (32, 64)
     assert (before.training["vilex_images"], after.training["vilex_images"]) == (24, 48)
+    assert before.training["pooler_images"] == after.training["pooler_images"] == 0  # ViLex went on past the new one
+    assert shown_by_vilex(preset, tmp_path) == 24 + 40
     for kept in ("t2i/vae/diffusion_pytorch_model.safetensors", "tower/model.safetensors"):
         weights = [load_file(folder / "nano" / kept) for folder in (made, tmp_path)]
         assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
@@ -331,6 +341,24 @@ def test_a_run_goes_on_with_a_finished_model(made, data, tmp_path):
     far = max((changed[0][key] - changed[1][key]).abs().max() for key in changed[0])
     assert 0 < far < 0.05
     assert not (tmp_path / "state" / "words.safetensors").exists()
+
+
+def test_heads_are_fitted_to_a_tower_that_is_trained_already():
+    torch.manual_seed(0)
+    preset = replace(Preset(), tower=TowerPreset(width=48, layers=1))
+    student = new_student(preset)
+    shown = torch.rand(40, 3, 64, 64) * 2 - 1
+    with torch.no_grad():  # a teacher whose features are a linear map of the tower's
+        patches = student[0](shown).last_hidden_state
+        places = F.normalize(patches @ torch.randn(48, 64) + 3, dim=-1).transpose(1, 2).unflatten(2, (8, 8))
+        whole = patches.mean(1) @ torch.randn(48, 1280) + 2
+        before = student[1][1](patches.mean(1))
+        fit_heads(student, shown, places * 7, whole)  # of places directions count, not lengths
+        said = student[1][0](patches).transpose(1, 2).unflatten(2, (8, 8))
+        after = student[1][1](patches.mean(1))
+    assert F.cosine_similarity(said, places, dim=1).mean() > 0.99
+    assert F.mse_loss(after, whole) < 0.05 * whole.var() < F.mse_loss(before, whole)
+    assert all(p.requires_grad for p in student.parameters())
 
 
 def test_every_stage_of_the_cpu_preset_runs_to_the_report(tmp_path, data):

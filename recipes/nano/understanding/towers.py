@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import nn
 from torch.nn import functional as F
 from transformers import SiglipVisionModel
@@ -23,7 +22,7 @@ from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset
-from recipes.nano.start import shown_before
+from recipes.nano.start import head_start_images, shown_before, started
 from recipes.nano.tower import distil, new_student, new_tower, scene_labels
 from recipes.nano.understanding.zoomed import compose_zoomed
 from recipes.nano.vilex import vilex_config
@@ -58,7 +57,8 @@ def encoder_folder(out: Path, name: str) -> Path:
     if name == "before":
         return out / "tower"
     if name == "after":
-        return out / "vilex" / "encoder"
+        own = out / "vilex" / "encoder"
+        return own if own.is_dir() else started(out) or own
     if name in ("control", "labelled", *SHARES):
         return out / "understanding" / "encoders" / name
     return out / "understanding" / "vilex" / name / "encoder"
@@ -66,28 +66,22 @@ def encoder_folder(out: Path, name: str) -> Path:
 
 def shown_by_vilex(preset: Preset, out: Path) -> int:
     """Pictures that the tower saw between `before` and `after`."""
-    run = preset.vilex.run
-    return preset.pooler.images + shown_before(out)["vilex_images"] + run.steps * run.batch_size
+    run, gone_on = preset.vilex.run, encoder_folder(out, "after") != started(out)
+    own = run.steps * run.batch_size if gone_on else 0
+    return head_start_images(preset, out) + shown_before(out)["vilex_images"] + own
 
 
 def _train_control(preset: Preset, out: Path) -> None:
     before = _needs(out / "tower", "tower")
     student, settings = new_student(preset), preset.towers
     student[0] = SiglipVisionModel.from_pretrained(before)
-    _give_heads(student[1], out / "state" / "tower.safetensors")
+    table = _needs(out / "scenes.parquet", "data")
     shown = replace(
         preset.tower, images=settings.control_images or shown_by_vilex(preset, out), batch=preset.vilex.run.batch_size,
         lr=preset.vilex.optim.tower_lr, seen=0,
     )  # fmt: skip
-    tower = distil("control", student, shown, preset, out, [_needs(out / "scenes.parquet", "data")])
+    tower = distil("control", student, shown, preset, out, [table], fit=True)
     _save(tower, encoder_folder(out, "control"))
-
-
-def _give_heads(heads: nn.Module, state: Path) -> None:
-    """The heads that the tower learnt with, from its stage's state."""
-    with safe_open(_needs(state, "tower"), "pt") as file:
-        own = {name: file.get_tensor(f"average/1.{name}") for name, _ in heads.named_parameters()}
-    heads.load_state_dict(own)
 
 
 def _take_share(name: str, preset: Preset, out: Path) -> None:
