@@ -15,9 +15,8 @@ from pathlib import Path
 import pyarrow.parquet
 
 from recipes.nano.presets import Preset
-from recipes.nano.vilex import vilex_config
+from recipes.nano.vilex import train_shared, vilex_config
 from vilex.train.config import TrainConfig
-from vilex.train.loop import train
 
 MODEL = {
     "vilex": {},
@@ -39,12 +38,12 @@ OBJECTIVE = {
 def train_baselines(preset: Preset, out: Path) -> None:
     """Train what is not trained yet; the runs lie in `out`/baselines."""
     for name in MODEL:
-        train(baseline_config(preset, out, name))
+        train_shared(baseline_config(preset, out, name), preset.crew)
 
 
 def baseline_config(preset: Preset, out: Path, name: str) -> TrainConfig:
     """ViLex's own run with a baseline's settings."""
-    config = vilex_config(preset, out)
+    config, out = vilex_config(preset, out), out.absolute()
     steps = preset.baselines.steps
     words = {"words": str(natural_words(out))} if name == "de-diffusion" else {}
     return replace(

@@ -30,11 +30,14 @@ from recipes.nano.start import start_from
 from recipes.nano.tokenizer import learn_tokenizer
 from recipes.nano.tower import fit_heads, new_student
 from recipes.nano.understanding.towers import encoder_folder, shown_by_vilex
+from recipes.nano.vilex import train_shared, vilex_config
 from tests.forked import Forked
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.train.config import RunConfig, TrainConfig
+from vilex.train.toml import load_toml
 
+RECIPE = Path(__file__).parents[2] / "recipes" / "nano"
 EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
 
 
@@ -341,6 +344,19 @@ def test_a_run_goes_on_with_a_finished_model(made, data, tmp_path):
     far = max((changed[0][key] - changed[1][key]).abs().max() for key in changed[0])
     assert 0 < far < 0.05
     assert not (tmp_path / "state" / "words.safetensors").exists()
+
+
+def test_two_processes_share_vilex_s_batches(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(made)  # paths of the settings' file are relative to it, those of the command to here
+    config = vilex_config(load_toml(Preset, RECIPE / "gpu.toml", ["device=cpu", *SMALL]), Path())
+    run = replace(config.run, out=str(tmp_path / "shared"), steps=2, mixed_precision="no")
+    train_shared(replace(config, run=run), 2)
+    own, alone = (json.loads((folder / "config.json").read_text()) for folder in (tmp_path / "shared", made / "vilex"))
+    assert own["run"]["threads"] == 1 and own["run"]["batch_size"] == 8 == alone["run"]["batch_size"]
+    assert own["model"] == alone["model"] and own["data"] == alone["data"]
+    rows = (tmp_path / "shared" / "log.jsonl").read_text().splitlines()
+    assert json.loads(rows[-1])["step"] == 2
+    assert ViLexEncoder.from_pretrained(tmp_path / "shared" / "encoder").config.training["images"] == 16
 
 
 def test_heads_are_fitted_to_a_tower_that_is_trained_already():

@@ -4,15 +4,12 @@ Runs with the head start differ in objective and tower; the pooler's depth is co
 start is of one depth.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from recipes.nano.presets import Preset
-from recipes.nano.vilex import vilex_config
+from recipes.nano.vilex import vilex_config, write_toml
 from vilex.eval.ablate import Ablation, MeasureConfig, Variant, run_ablation
-from vilex.train.config import TrainConfig
-from vilex.train.toml import to_dict
 
 FROM_NOTHING = ("model.encoder=", "model.heads=4")
 
@@ -51,12 +48,3 @@ def ablate(preset: Preset, out: Path) -> dict[str, Any]:
     )  # fmt: skip
     rows = run_ablation(grid, folder, preset.device, quiet=True)["rows"]
     return {"steps": steps, "pictures": settings.ablated, "rows": rows}
-
-
-def write_toml(config: TrainConfig, path: Path) -> None:
-    """A run's settings that are not empty, as a TOML file."""
-    lines = []
-    for section, values in to_dict(config).items():
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items() if value not in ("", (), None)]
-    path.write_text("\n".join(lines) + "\n")

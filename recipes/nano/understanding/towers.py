@@ -25,12 +25,11 @@ from recipes.nano.presets import Preset
 from recipes.nano.start import head_start_images, shown_before, started
 from recipes.nano.tower import distil, new_student, new_tower, scene_labels
 from recipes.nano.understanding.zoomed import compose_zoomed
-from recipes.nano.vilex import vilex_config
+from recipes.nano.vilex import train_shared, vilex_config
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.paths import replacing_folder
 from vilex.train.checkpoint import list_checkpoints, load_checkpoint
-from vilex.train.loop import train
 from vilex.train.optim import choose_trained
 
 DEPTHS = (2, 5, 8)
@@ -44,6 +43,7 @@ class Missing(InputError):
 
 def make_towers(preset: Preset, data: Path, out: Path) -> None:
     """Make what is not made yet; what cannot be made for want of an earlier stage's result is told, and left out."""
+    out = out.absolute()  # relative paths of a TOML file are relative to it
     for name in EXPERIMENTS:
         if not encoder_folder(out, name).is_dir():
             try:
@@ -141,7 +141,7 @@ def _train_zoomed(preset: Preset, data: Path, out: Path) -> None:
     run = replace(
         config.run, out=str(encoder_folder(out, "zoomed").parent), steps=preset.towers.vilex_steps, sample_every=0
     )
-    train(replace(config, model=model, data=replace(config.data, path=str(table)), run=run))
+    train_shared(replace(config, model=model, data=replace(config.data, path=str(table)), run=run), preset.crew)
 
 
 def _short_vilex(name: str, tower: Path, preset: Preset, out: Path, blocks: int) -> None:
@@ -151,7 +151,7 @@ def _short_vilex(name: str, tower: Path, preset: Preset, out: Path, blocks: int)
     run = replace(
         config.run, out=str(encoder_folder(out, name).parent), steps=preset.towers.vilex_steps, sample_every=0
     )
-    train(replace(config, model=model, run=run))
+    train_shared(replace(config, model=model, run=run), preset.crew)
 
 
 def _save(module: nn.Module, folder: Path) -> None:
