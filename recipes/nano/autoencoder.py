@@ -20,7 +20,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recipes.nano.data import read_pixels
+from recipes.nano.data import evenly_spaced, read_pixels
 from recipes.nano.loop import Trainer
 from recipes.nano.precision import autocast, normalise_in_float32
 from recipes.nano.presets import AutoencoderPreset, Preset
@@ -61,7 +61,7 @@ def train_autoencoder(preset: Preset, out: Path) -> None:
     """Train on the scenes and save to `out`/vae."""
     settings = preset.autoencoder
     pixels = read_pixels(out / "scenes.parquet")
-    some = pixels[:: max(1, len(pixels) // 4096)]
+    some = pixels[evenly_spaced(len(pixels))]
     torch.manual_seed(preset.seed)
     vae = new_autoencoder(settings).to(preset.device, memory_format=torch.channels_last)
     normalise_in_float32(vae)

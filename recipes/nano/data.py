@@ -40,6 +40,7 @@ from recipes.nano.sprites import CONCEPTS, Sprite, load_sprites, select
 
 FOCUS_ALONE = 0.84  # of the focus scenes show one object; pairs are small, and teach a drawing's shape less
 PART = 2500  # rows
+SOME = 4096  # rows that deviations, components and heads are measured on
 SCENES, HELD_OUT, UNSEEN = "scenes", "held-out", "unseen"
 
 
@@ -126,7 +127,7 @@ def read_pixels(table: Path, most: int = 0) -> np.ndarray:
     """The table's pictures, [N, 64, 64, 3] uint8: `most` of them, evenly spaced; all for 0, or where it holds fewer."""
     column = pyarrow.parquet.read_table(table, columns=["image"])["image"]
     if 0 < most < len(column):
-        column = column.take(np.linspace(0, len(column) - 1, most).astype(int))
+        column = column.take(evenly_spaced(len(column), most))
     pixels: np.ndarray | None = None
     for i, cell in enumerate(column):
         one = np.asarray(Image.open(io.BytesIO(cell.as_py())).convert("RGB"))
@@ -136,6 +137,11 @@ def read_pixels(table: Path, most: int = 0) -> np.ndarray:
     if pixels is None:
         raise ValueError(f"{table}: holds no pictures")
     return pixels
+
+
+def evenly_spaced(count: int, most: int = SOME) -> np.ndarray:
+    """Rows of `count`, `most` of them, for what is measured on a part of a table; all where there are fewer."""
+    return np.linspace(0, count - 1, min(most, count)).astype(int)
 
 
 def scene_rows(kind: Kind, number: int, sprites: list[Sprite], partners: list[Sprite]) -> Iterator[dict]:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from recipes.nano.data import read_pixels
+from recipes.nano.data import evenly_spaced, read_pixels
 
 SIDE = 128  # pixels that the teacher looks at
 STRIDE = 16  # of the map: 8 x 8 places
@@ -74,7 +74,7 @@ def _components(teacher: Teacher, pixels: np.ndarray, path: Path) -> tuple[Tenso
     They are those of the first table that asks, and the same for all.
     """
     if not path.is_file():
-        some, _ = teacher(pixels[:: max(1, len(pixels) // 512)][:512])
+        some, _ = teacher(pixels[evenly_spaced(len(pixels), 512)])
         flat = some.float().permute(0, 2, 3, 1).flatten(0, 2)
         values, vectors = torch.linalg.eigh(torch.cov(flat.T))
         basis = vectors.flip(1)[:, :WIDTH] / values.flip(0)[:WIDTH].clamp_min(1e-6).sqrt()

@@ -14,14 +14,12 @@ from torch.nn import functional as F
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from recipes.nano.autoencoder import to_model
-from recipes.nano.data import read_pixels
+from recipes.nano.data import evenly_spaced, read_pixels
 from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset, TowerPreset
 from recipes.nano.scenes import SIZE
 from recipes.nano.teacher import POOLED, WIDTH, cached_features
 from vilex.paths import replacing_folder
-
-FITTED = 4096  # pictures that heads are fitted to
 
 
 def train_tower(preset: Preset, out: Path) -> None:
@@ -59,9 +57,9 @@ def distil(
     maps, pooled = (
         torch.cat([cached_features(table, out, which, settings.seen) for table in tables]) for which in (False, True)
     )
-    scale = pooled[:: max(1, len(pooled) // 4096)].float().std(0).mean()
+    scale = pooled[evenly_spaced(len(pooled))].float().std(0).mean()
     if fit:
-        some = np.linspace(0, len(pixels) - 1, min(FITTED, len(pixels))).astype(int)
+        some = evenly_spaced(len(pixels))
         fit_heads(student, to_model(pixels[some], "cpu"), maps[some].float(), pooled[some].float() / scale)
     trainer = Trainer(name, student.to(preset.device), settings, preset, out, seed=preset.seed, crew=preset.crew)
     for step in trainer:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.nano.autoencoder import PatchComponents, to_model
-from recipes.nano.data import read_pixels
+from recipes.nano.data import evenly_spaced, read_pixels
 from recipes.nano.loop import Trainer
 from recipes.nano.mosaic import LENGTH, cells_of
 from recipes.nano.presets import Preset
@@ -30,7 +30,6 @@ from recipes.nano.tokenizer import POSITIONS, learn_tokenizer
 from vilex.paths import replacing_folder
 from vilex.t2i.attention import use_plain_attention
 
-SOME = 4096  # pictures that components and deviations are measured on
 BATCH = 256  # pictures coded at once
 
 
@@ -48,7 +47,7 @@ def train_words(preset: Preset, out: Path) -> None:
     tokenizer = learn_tokenizer(table)
     captions = CaptionBank(table, tokenizer, preset.t2i)
     codes = codes_of(read_pixels(table), preset.autoencoder.latent_channels, preset.device)
-    deviation = cells_of(codes[:: max(1, len(codes) // SOME)].float()).std(0).mean(1, keepdim=True)  # [LENGTH, 1]
+    deviation = cells_of(codes[evenly_spaced(len(codes))].float()).std(0).mean(1, keepdim=True)  # [LENGTH, 1]
     specials = [tokenizer.bos_token_id, tokenizer.eos_token_id]
     rarity = captions.rarity(len(tokenizer)).to(preset.device)
     torch.manual_seed(preset.seed)
@@ -80,7 +79,7 @@ def train_words(preset: Preset, out: Path) -> None:
 @torch.no_grad()
 def codes_of(pixels: np.ndarray, channels: int, device: str) -> Tensor:
     """Pictures' patch components, [N, channels, 8, 8] in half precision."""
-    components = PatchComponents(pixels[:: max(1, len(pixels) // SOME)], channels).to(device)
+    components = PatchComponents(pixels[evenly_spaced(len(pixels))], channels).to(device)
     parts = (pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH))
     return torch.cat([components(to_model(part, device)).half().cpu() for part in parts])
 
