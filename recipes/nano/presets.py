@@ -111,7 +111,8 @@ class ReportPreset:
     ablated: int = 64  # pictures that each ablation draws again
     seeds: int = 3
     steps: int = 16
-    cfg: float = 2.0
+    cfg: float = 3.0  # of all tables but that of the names: what tokens are closest with
+    names_cfg: float = 5.0  # a bare name says less than tokens do, and wants more
     batch: int = 40
 
 

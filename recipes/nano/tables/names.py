@@ -23,13 +23,13 @@ def read_names(preset: Preset, out: Path, lexicon: VisualLexicon, judge: Judge) 
     """Draw each concept from each seed; pictures of the first seed go to `out`/report/names.png.
 
     Returns:
-        `concepts`: N; `seeds`; `right`: the share of pictures whose concept is read right, with its interval over
+        `concepts`: N; `seeds`; `cfg`; `right`: the share of pictures whose concept is read right, with its interval over
         concepts; `wrong`: concepts that are read wrong from every seed.
     """
     settings = preset.report
     seeds = list(range(settings.seeds))
     prompts = [with_article(word_of(concept)) for concept in judge.concepts]
-    guidance = Guidance(cfg=settings.cfg)
+    guidance = Guidance(cfg=settings.names_cfg)
     drawn = [
         lexicon.generate(prompts, guidance=guidance, seed=seed, steps=settings.steps, batch_size=settings.batch)
         for seed in seeds
@@ -40,7 +40,13 @@ def read_names(preset: Preset, out: Path, lexicon: VisualLexicon, judge: Judge) 
     folder = out / "report"
     folder.mkdir(parents=True, exist_ok=True)
     grid([drawn[0][i : i + 16] for i in range(0, len(prompts), 16)]).save(folder / "names.png")
-    return {"concepts": len(prompts), "seeds": seeds, "right": interval(right), "wrong": wrong}
+    return {
+        "concepts": len(prompts),
+        "seeds": seeds,
+        "cfg": settings.names_cfg,
+        "right": interval(right),
+        "wrong": wrong,
+    }
 
 
 def check_judge(preset: Preset, data: Path, judge: Judge) -> dict[str, float]:
