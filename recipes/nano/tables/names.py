@@ -23,8 +23,8 @@ def read_names(preset: Preset, out: Path, lexicon: VisualLexicon, judge: Judge) 
     """Draw each concept from each seed; pictures of the first seed go to `out`/report/names.png.
 
     Returns:
-        `concepts`: N; `seeds`; `cfg`; `right`: the share of pictures whose concept is read right, with its interval over
-        concepts; `wrong`: concepts that are read wrong from every seed.
+        `concepts`: N; `seeds`; `cfg`; `right`: the share of pictures whose concept is read right, with its interval
+        over concepts; `wrong`: concepts that are read wrong from every seed.
     """
     settings = preset.report
     seeds = list(range(settings.seeds))
@@ -40,13 +40,8 @@ def read_names(preset: Preset, out: Path, lexicon: VisualLexicon, judge: Judge) 
     folder = out / "report"
     folder.mkdir(parents=True, exist_ok=True)
     grid([drawn[0][i : i + 16] for i in range(0, len(prompts), 16)]).save(folder / "names.png")
-    return {
-        "concepts": len(prompts),
-        "seeds": seeds,
-        "cfg": settings.names_cfg,
-        "right": interval(right),
-        "wrong": wrong,
-    }
+    about = {"concepts": len(prompts), "seeds": seeds, "cfg": settings.names_cfg}
+    return {**about, "right": interval(right), "wrong": wrong}
 
 
 def check_judge(preset: Preset, data: Path, judge: Judge) -> dict[str, float]:
