@@ -92,7 +92,7 @@ def _names(results: dict[str, Any]) -> str:
     return "\n".join(
         [
             _claims("What is read in its pictures", "by the judge", readings_of(results)),
-            f"Each of {found['concepts']} concepts by its bare name, with guidance {found['cfg']:g}, seeds {seeds}: read",
+            f"Each of {found['concepts']} concepts by its bare name (guidance {found['cfg']:g}, seeds {seeds}) is read",
             f"right in {right['mean']:.0%} ({right['low']:.0%} to {right['high']:.0%}) of the pictures. Wrong from",
             "every seed:",
             f"{', '.join(found['wrong']) or 'none'}.\n",
