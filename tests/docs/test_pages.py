@@ -121,9 +121,9 @@ def cell(table, title, column):
 def test_numbers_of_comparisons_are_those_of_the_results():
     results = (ROOT / "docs" / "results.md").read_text()
     close = {n: cell(results, f"brief {n}", 1) for n in ("ip-adapter", "vilex, 16", "vilex, 75")}
-    titles = ("words alone", "4 tokens, TFG 8", "16 tokens, TFG 8", "textual-inversion", "dreambooth")
+    titles = ("words alone", "4 tokens, TFG 12", "16 tokens, TFG 12", "textual-inversion", "dreambooth")
     like = {n: cell(results, n, 1) for n in titles}
-    prompt = {n: cell(results, n, 2) for n in (*titles, "4 tokens, TFG 2", "4 tokens, TFG 4")}
+    prompt = {n: cell(results, n, 2) for n in (*titles, "4 tokens, TFG 3", "4 tokens, TFG 6")}
     four, sixteen, inversion, booth = titles[1], titles[2], titles[3], titles[4]
     said = {
         "coming-from.md": [
@@ -139,8 +139,8 @@ def test_numbers_of_comparisons_are_those_of_the_results():
         "troubleshooting.md": [
             f"in {prompt[four]:.2f} of the pictures, 16 tokens in {prompt[sixteen]:.2f}",
             f"({like[four]:.3f} and {like[sixteen]:.3f};",
-            f"met in {prompt['4 tokens, TFG 2']:.2f} at 2 (plain guidance), {prompt['4 tokens, TFG 4']:.2f} at 4, "
-            f"{prompt[four]:.2f} at 8",
+            f"met in {prompt['4 tokens, TFG 3']:.2f} at 3 (plain guidance), {prompt['4 tokens, TFG 6']:.2f} at 6, "
+            f"{prompt[four]:.2f} at 12",
         ],
     }
     pages = {name: " ".join((ROOT / "docs" / name).read_text().split()) for name in said}
