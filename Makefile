@@ -42,10 +42,12 @@ gpu: setup
 	$(BIN)/python -m pytest tests/gpu
 	$(BIN)/python -m benchmarks.gpu
 
-# DATA: folder of the emoji table; OUT: for tables, baselines and pictures. Goes on where it stopped.
+# DATA: folder of the emoji table; OUT: for tables, baselines and pictures; SETTINGS: of the recipe, as baselines.steps=100.
+# Goes on where it stopped.
 DATA ?= data
 OUT ?= results
+SETTINGS ?=
 
 results: setup
-	$(BIN)/python -m recipes.nano start data pooler baselines report --skip-finished --preset cpu --data $(DATA) --out $(OUT)
+	$(BIN)/python -m recipes.nano start data pooler baselines report $(SETTINGS) --skip-finished --preset cpu --data $(DATA) --out $(OUT)
 	$(BIN)/python -m recipes.nano.tables.page $(OUT)/report docs

@@ -121,15 +121,15 @@ def cell(table, title, column):
 def test_numbers_of_comparisons_are_those_of_the_results():
     results = (ROOT / "docs" / "results.md").read_text()
     close = {n: cell(results, f"brief {n}", 1) for n in ("ip-adapter", "vilex, 16", "vilex, 75")}
-    titles = ("words alone", "4 tokens, TFG 12", "16 tokens, TFG 12", "textual-inversion", "dreambooth")
+    titles = ("words alone", "4 tokens, TFG 3", "16 tokens, TFG 3", "textual-inversion", "dreambooth")
     like = {n: cell(results, n, 1) for n in titles}
-    prompt = {n: cell(results, n, 2) for n in (*titles, "4 tokens, TFG 3", "4 tokens, TFG 6")}
+    prompt = {n: cell(results, n, 2) for n in (*titles, "16 tokens, TFG 6", "16 tokens, TFG 12")}
     four, sixteen, inversion, booth = titles[1], titles[2], titles[3], titles[4]
     said = {
         "coming-from.md": [
             f"(distance {close['ip-adapter']:.3f} against {close['vilex, 16']:.3f})",
             f"closer than both ({close['vilex, 75']:.3f})",
-            f"follows the prompt best of all ({prompt[inversion]:.2f})",
+            f"follows the prompt in {prompt[inversion]:.2f} of the pictures",
             f"(likeness {like[inversion]:.3f}, the words alone {like['words alone']:.3f}), "
             f"after {cell(results, inversion, 3):.0f} seconds",
             f"follow it in {prompt[four]:.2f} at a likeness of {like[four]:.3f}",
@@ -137,10 +137,10 @@ def test_numbers_of_comparisons_are_those_of_the_results():
             f"({prompt[booth]:.2f} and {prompt[four]:.2f}), and takes {cell(results, booth, 3):.0f} seconds",
         ],
         "troubleshooting.md": [
-            f"in {prompt[four]:.2f} of the pictures, 16 tokens in {prompt[sixteen]:.2f}",
-            f"({like[four]:.3f} and {like[sixteen]:.3f};",
-            f"met in {prompt['4 tokens, TFG 3']:.2f} at 3 (plain guidance), {prompt['4 tokens, TFG 6']:.2f} at 6, "
-            f"{prompt[four]:.2f} at 12",
+            f"in {prompt[four]:.2f} of the pictures, 16 tokens in {prompt[sixteen]:.2f}, at a likeness to the subject "
+            f"of {like[four]:.3f} and {like[sixteen]:.3f} (",
+            f"met in {prompt[sixteen]:.2f} at 3 (plain guidance), {prompt['16 tokens, TFG 6']:.2f} at 6, "
+            f"{prompt['16 tokens, TFG 12']:.2f} at 12",
         ],
     }
     pages = {name: " ".join((ROOT / "docs" / name).read_text().split()) for name in said}

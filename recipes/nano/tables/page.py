@@ -37,8 +37,8 @@ features, so none of them is an FID; the rank is the source's place among all so
 BRIEF = """\
 Rows called brief are trained alike, from the same head start on the same frozen model and pictures for the same
 number of steps, fewer than the embedded model: ViLex (1, 4, 16, 75 tokens of one encoder), De-Diffusion (75 words
-by Gumbel-softmax), IP-Adapter (16 tokens by decoupled cross-attention), BLIP-Diffusion's way (16 tokens at fixed
-places, no TailDrop).
+by Gumbel-softmax, of those that captions are written in; `all`: of the mosaics' words, too), IP-Adapter (16 tokens
+by decoupled cross-attention), BLIP-Diffusion's way (16 tokens at fixed places, no TailDrop).
 """
 
 
@@ -93,9 +93,8 @@ def _names(results: dict[str, Any]) -> str:
         [
             _claims("What is read in its pictures", "by the judge", readings_of(results)),
             f"Each of {found['concepts']} concepts by its bare name (guidance {found['cfg']:g}, seeds {seeds}) is read",
-            f"right in {right['mean']:.0%} ({right['low']:.0%} to {right['high']:.0%}) of the pictures. Wrong from",
-            "every seed:",
-            f"{', '.join(found['wrong']) or 'none'}.\n",
+            f"right in {right['mean']:.0%} ({right['low']:.0%} to {right['high']:.0%}) of the pictures.\n",
+            f"Wrong from every seed: {', '.join(found['wrong']) or 'none'}.\n",
             "![each concept by its name](images/names.png)\n",
         ]
     )
@@ -173,11 +172,11 @@ def _own_rows(rows: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _copy(source: Path, target: Path, width: int = 1600) -> None:
-    """A grid as a picture for the page, at most `width` pixels wide."""
+    """A grid as a picture for the page, at most `width` pixels wide, of 256 colours: a third of the size."""
     if source.is_file():
         with Image.open(source) as picture:
             picture.thumbnail((width, 10 * width), Image.Resampling.LANCZOS)
-            picture.save(target, optimize=True)
+            picture.convert("RGB").quantize(256).save(target, optimize=True)
 
 
 if __name__ == "__main__":
