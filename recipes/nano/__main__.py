@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("stages", nargs="*", default=usual, help=stages_help)
     parser.add_argument("--preset", default="cpu", help="cpu, gpu, or the path of a TOML file")
     parser.add_argument("--data", type=Path, required=True, help="folder of the Parquet tables")
-    parser.add_argument("--out", type=Path, required=True, help="folder for tables, logs and weights")
+    parser.add_argument("--out", type=_absolute, required=True, help="folder for tables, logs and weights")
     parser.add_argument("--skip-finished", action="store_true", help="leave out stages whose result is there")
     arguments = parser.parse_intermixed_args()
     overrides = [word for word in arguments.stages if "=" in word]
@@ -105,6 +105,11 @@ def main() -> None:
                 continue
             STAGES[stage](preset, arguments)
             print(f"{stage}: {time.time() - started:.0f} s", flush=True)
+
+
+def _absolute(text: str) -> Path:
+    """A folder that a run's settings may name: relative paths of a TOML file are relative to that file."""
+    return Path(text).absolute()
 
 
 def _command(stages: list[str], arguments: argparse.Namespace, overrides: list[str], threads: int) -> list[str]:

@@ -43,7 +43,7 @@ def train_baselines(preset: Preset, out: Path) -> None:
 
 def baseline_config(preset: Preset, out: Path, name: str) -> TrainConfig:
     """ViLex's own run with a baseline's settings."""
-    config, out = vilex_config(preset, out), out.absolute()
+    config = vilex_config(preset, out)
     steps = preset.baselines.steps
     words = {"words": str(natural_words(out))} if name == "de-diffusion" else {}
     return replace(

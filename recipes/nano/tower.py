@@ -57,9 +57,9 @@ def distil(
     maps, pooled = (
         torch.cat([cached_features(table, out, which, settings.seen) for table in tables]) for which in (False, True)
     )
-    scale = pooled[evenly_spaced(len(pooled))].float().std(0).mean()
+    some = evenly_spaced(len(pixels))
+    scale = pooled[some].float().std(0).mean()
     if fit:
-        some = evenly_spaced(len(pixels))
         fit_heads(student, to_model(pixels[some], "cpu"), maps[some].float(), pooled[some].float() / scale)
     trainer = Trainer(name, student.to(preset.device), settings, preset, out, seed=preset.seed, crew=preset.crew)
     for step in trainer:

@@ -11,6 +11,7 @@ from recipes.nano.frozen import frozen_model
 from recipes.nano.precision import choose_precision
 from recipes.nano.presets import Preset
 from recipes.nano.start import started
+from vilex.paths import write_text
 from vilex.train.config import TrainConfig
 from vilex.train.loop import train
 from vilex.train.toml import to_dict
@@ -21,7 +22,7 @@ def train_vilex(preset: Preset, out: Path) -> None:
 
     Checkpoints of its last three quarters stay: Table A1 compares those of a quarter and of half (`understanding`).
     """
-    config, begun = vilex_config(preset, out), started(out.absolute())
+    config, begun = vilex_config(preset, out), started(out)
     if begun is not None:
         config = replace(config, model=replace(config.model, encoder=str(begun), tower=""))
     kept = max(config.run.keep, 3 * config.run.steps // (4 * config.run.save_every) + 1)
@@ -37,15 +38,14 @@ def train_shared(config: TrainConfig, processes: int) -> None:
         train(config)
         return
     path = Path(config.run.out).with_suffix(".toml")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_toml(replace(config, run=replace(config.run, threads=1)), path)
     launch = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
     run_abreast([[sys.executable, *launch, "-m", "vilex", "train", str(path)]])
 
 
 def vilex_config(preset: Preset, out: Path) -> TrainConfig:
-    """The preset's [vilex] section with the stages' own paths, absolute, and precision filled in."""
-    config, out = preset.vilex, out.absolute()
+    """The preset's [vilex] section with the stages' own paths and precision filled in."""
+    config = preset.vilex
     start = {"encoder": str(out / "pooler")} if preset.pooler.images else {"tower": str(out / "tower")}
     return replace(
         config,
@@ -74,9 +74,9 @@ def settled_precision(preset: Preset, out: Path) -> str:
 
 
 def write_toml(config: Any, path: Path) -> None:
-    """A run's settings that are not empty, as a TOML file."""
+    """A run's settings that are not empty, as a TOML file, whole or not at all."""
     lines = []
     for section, values in to_dict(config).items():
         lines.append(f"[{section}]")
         lines += [f"{key} = {json.dumps(value)}" for key, value in values.items() if value not in ("", (), None)]
-    path.write_text("\n".join(lines) + "\n")
+    write_text(path, "\n".join(lines) + "\n")

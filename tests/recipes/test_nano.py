@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from recipes.nano import __main__ as command
 from recipes.nano.autoencoder import code_of, new_autoencoder, to_model, whiten
 from recipes.nano.captions import captions_of
 from recipes.nano.colours import PALETTE, name_colours
@@ -346,9 +348,20 @@ def test_a_run_goes_on_with_a_finished_model(made, data, tmp_path):
     assert not (tmp_path / "state" / "words.safetensors").exists()
 
 
-def test_two_processes_share_vilex_s_batches(made, tmp_path, monkeypatch):
-    monkeypatch.chdir(made)  # paths of the settings' file are relative to it, those of the command to here
-    config = vilex_config(load_toml(Preset, RECIPE / "gpu.toml", ["device=cpu", *SMALL]), Path())
+def test_settings_that_a_run_reads_name_a_relative_out_in_full(tmp_path, monkeypatch):
+    """Paths of a settings' file are relative to it, those of the command to here."""
+    configs = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["nano", "vilex", "--data", "data", "--out", "out", "precision=fp32", "threads=1"])
+    monkeypatch.setitem(command.STAGES, "vilex", lambda preset, asked: configs.append(vilex_config(preset, asked.out)))
+    command.main()
+    (config,) = configs
+    named = (config.run.out, config.data.path, config.model.encoder)
+    assert named == tuple(str(tmp_path / "out" / name) for name in ("vilex", "scenes.parquet", "pooler"))
+
+
+def test_two_processes_share_vilex_s_batches(made, tmp_path):
+    config = vilex_config(load_toml(Preset, RECIPE / "gpu.toml", ["device=cpu", *SMALL]), made)
     run = replace(config.run, out=str(tmp_path / "shared"), steps=2, mixed_precision="no")
     train_shared(replace(config, run=run), 2)
     own, alone = (json.loads((folder / "config.json").read_text()) for folder in (tmp_path / "shared", made / "vilex"))

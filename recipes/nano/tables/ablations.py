@@ -32,9 +32,7 @@ def variants(out: Path, steps: int) -> tuple[Variant, ...]:
 
 def ablate(preset: Preset, out: Path) -> dict[str, Any]:
     """One row a variant; runs lie in `out`/ablations."""
-    out = out.absolute()  # relative paths of a TOML file are relative to it
     folder, settings = out / "ablations", preset.report
-    folder.mkdir(parents=True, exist_ok=True)
     write_toml(vilex_config(preset, out), folder / "run.toml")
     steps = preset.baselines.short
     grid = Ablation(

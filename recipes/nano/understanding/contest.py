@@ -32,7 +32,6 @@ from recipes.nano.understanding.towers import Missing, encoder_folder
 from recipes.nano.vilex import settled_precision, write_toml
 from vilex.errors import InputError
 from vilex.hub.folder import weights_hash
-from vilex.paths import replacing
 from vilex.understand.config import (
     AskingConfig,
     DecodeConfig,
@@ -58,7 +57,6 @@ def write_tables(preset: Preset, data: Path, out: Path) -> None:
     Raises:
         InputError: a table that there is not, or as `run_sweep`.
     """
-    out = out.absolute()  # relative paths of a TOML file are relative to it
     settings = preset.understanding
     if strange := [number for number in settings.tables if number not in TABLES]:
         raise InputError(f"understanding.tables: there is no '{strange[0]}'; there are {', '.join(TABLES)}")
@@ -124,8 +122,7 @@ def prepare(preset: Preset, out: Path, sets: Path) -> Path:
         examples = read_examples(sets / "train.jsonl")
         shape = LanguageConfig(settings.width, settings.layers, settings.heads, settings.hidden, settings.least)
         make_language(texts_of(examples), home / "language", shape)
-    with replacing(home / "run.toml") as aside:
-        write_toml(run_config(preset, out, sets, home), aside)
+    write_toml(run_config(preset, out, sets, home), home / "run.toml")
     return home
 
 

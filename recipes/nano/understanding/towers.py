@@ -43,7 +43,6 @@ class Missing(InputError):
 
 def make_towers(preset: Preset, data: Path, out: Path) -> None:
     """Make what is not made yet; what cannot be made for want of an earlier stage's result is told, and left out."""
-    out = out.absolute()  # relative paths of a TOML file are relative to it
     for name in EXPERIMENTS:
         if not encoder_folder(out, name).is_dir():
             try:
