@@ -59,7 +59,8 @@ class TextToImagePreset:
     empty_share: float = 0.1  # of captions dropped, for classifier-free guidance
     mosaic_share: float = 0.2  # of captions that begin with a mosaic
     dense_share: float = 0.4  # of the other captions that leave out nothing; of the rest, two in five are names
-    blend_share: float = 0.1  # of captions said in a few vectors, each the sum of neighbouring words
+    told_share: float = 0.5  # of mosaics whose first words give way to a dense caption, in one vector and in three
+    blend_share: float = 0.2  # of the others said in a few vectors, each the sum of neighbouring words
     min_snr_gamma: float = 0.0  # 5: min-SNR weighting; 0: none
     immiscible: bool = False  # noise is matched to pictures within a batch
     contrastive: float = 0.0  # weight of the distance to other pictures' targets (contrastive flow matching)

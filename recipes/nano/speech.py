@@ -1,4 +1,9 @@
-"""What is said of a picture while the text-to-image model learns: a caption, a mosaic, both, blended, or nothing."""
+"""What is said of a picture while the text-to-image model learns: a caption, a mosaic, both, blended, or nothing.
+
+What is said is a row of groups of words, one group a position. Most are of one word; a blended group is a sum of its
+words' vectors, in which each weighs what it tells. So the model hears early what image tokens will be to it: few
+vectors that say many things each.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +21,7 @@ from recipes.nano.tokenizer import POSITIONS
 ROOM = POSITIONS - 2  # beside [BOS] and [EOS]
 NAME_SHARE = 0.4  # of the captions that are not dense; the others are sentences
 BLENDS = (1, 2, 4, 8)  # vectors that a blended caption is said in
+TOLD = (1, 3)  # vectors of a told mosaic's caption: all of it in one, then in three; they stand for its first words
 
 
 @dataclass(frozen=True)
@@ -23,9 +29,9 @@ class Said:
     """One batch's sentences.
 
     Attributes:
-        ids: [B, 77], padded with [EOS] as CLIP's tokenizer does.
-        words: [B, 77], what is looked up: the same but where words are blended.
-        blend: [B, 77, 77] or None: each position's vector is a weighted sum of the vectors of `words`.
+        ids: [B, 77], padded with [EOS] as CLIP's tokenizer does; a blended group's is its first word.
+        words: [B, L], what is looked up.
+        blend: [B, 77, L] or None: each position's vector is a weighted sum of the vectors of `words`.
     """
 
     ids: Tensor
@@ -39,7 +45,9 @@ class Said:
 class CaptionBank:
     """A table's captions as token ids; `draw` says of each row a mosaic, a caption, one after the other, or nothing.
 
-    A mosaic is cut anywhere, most often at the end of a level, so that its first words learn to say most.
+    A mosaic is cut anywhere, most often at the end of a level, so that its first words learn to say most. Of a told
+    mosaic the first words, which say the whole and its quarters, give way to the dense caption in `TOLD` vectors: what
+    is shown comes first, and where its colours lie follows.
     """
 
     def __init__(self, table: Path, tokenizer: CLIPTokenizer, settings: TextToImagePreset):
@@ -51,49 +59,79 @@ class CaptionBank:
         self.mosaics = np.array(mosaics, dtype=np.int16)
         self.ends = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.settings = settings
+        self.rarity = self._rarity(len(tokenizer))
 
     def draw(self, index: Tensor, rng: np.random.Generator, whole_mosaics: bool = False) -> Said:
         """What is said of the rows `index`, [B]."""
-        bos, eos = self.ends
-        share = self.settings.blend_share
-        words = np.full((len(index), POSITIONS), eos)
-        ids = words.copy()
-        blend = (
-            np.broadcast_to(np.eye(POSITIONS, dtype=np.float32), (len(index), POSITIONS, POSITIONS)).copy()
-            if share
-            else None
-        )
-        for i, place in enumerate(index.tolist()):
-            said = self.mosaics[place] if whole_mosaics else self._say(place, rng)[:ROOM]
-            words[i, : len(said) + 1] = ids[i, : len(said) + 1] = [bos, *said]
-            if blend is not None and len(said) > 1 and not whole_mosaics and rng.random() < share:
-                groups = _groups(len(said), int(rng.choice(BLENDS)), rng)
-                ids[i], blend[i] = _blended(said, groups, bos, eos)
-        return Said(torch.from_numpy(ids), torch.from_numpy(words), None if blend is None else torch.from_numpy(blend))
+        rows = [
+            _single(self.mosaics[place]) if whole_mosaics else self._say(place, rng)[:ROOM] for place in index.tolist()
+        ]
+        return self.said(rows)
 
-    def rarity(self, vocabulary: int) -> Tensor:
+    def said(self, rows: list[list[np.ndarray]]) -> Said:
+        """Rows of groups of words, at most `ROOM` each, as one batch."""
+        bos, eos = self.ends
+        most = max(sum(map(len, groups)) for groups in rows)
+        ids = np.full((len(rows), POSITIONS), eos)
+        if all(len(group) == 1 for groups in rows for group in groups):
+            for i, groups in enumerate(rows):
+                ids[i, : len(groups) + 1] = [bos, *(group[0] for group in groups)]
+            return Said(torch.from_numpy(ids), torch.from_numpy(ids))
+        words = np.full((len(rows), most + 2), eos)
+        blend = np.zeros((len(rows), POSITIONS, most + 2), dtype=np.float32)
+        for i, groups in enumerate(rows):
+            ids[i, 0] = words[i, 0] = bos
+            blend[i, 0, 0] = 1
+            place = 1
+            for position, group in enumerate(groups, start=1):
+                ids[i, position] = group[0]
+                words[i, place : place + len(group)] = group
+                blend[i, position, place : place + len(group)] = self._weights(group)
+                place += len(group)
+            blend[i, len(groups) + 1 :, -1] = 1  # [EOS]
+        return Said(*(torch.from_numpy(part) for part in (ids, words, blend)))
+
+    def told(self, place: int) -> list[np.ndarray]:
+        """The groups that begin a told mosaic: the row's fullest caption in one vector, then in three."""
+        caption = self.captions[place][-1]
+        return [group for count in TOLD for group in np.array_split(caption, min(count, len(caption)))]
+
+    def _weights(self, group: np.ndarray) -> np.ndarray:
+        """Each word of a group weighs what it tells; their sum is as long as one vector where they are orthogonal."""
+        tells = self.rarity[group] if len(group) > 1 and self.rarity[group].any() else np.ones(len(group))
+        return tells / np.linalg.norm(tells)
+
+    def _rarity(self, vocabulary: int) -> np.ndarray:
         """[vocabulary] what each word tells, in nats: the logarithm of one over the share of captions that have it."""
         heard, count = np.zeros(vocabulary), 0
         for row in self.captions:
             for caption in row:
                 heard[np.unique(caption)] += 1
                 count += 1
-        return torch.from_numpy(np.log(count / np.maximum(heard, 1))).float()
+        return np.log(count / np.maximum(heard, 1)).astype(np.float32)
 
-    def _say(self, place: int, rng: np.random.Generator) -> np.ndarray:
-        chance = rng.random()
-        if chance < self.settings.empty_share:
-            return np.array([], dtype=np.int16)
+    def _say(self, place: int, rng: np.random.Generator) -> list[np.ndarray]:
+        chance, settings = rng.random(), self.settings
+        if chance < settings.empty_share:
+            return []
         captions = self.captions[place]
-        if len(captions) > 2 and rng.random() < self.settings.dense_share:
+        if len(captions) > 2 and rng.random() < settings.dense_share:
             caption = captions[2]
         else:
             caption = captions[0 if rng.random() < NAME_SHARE else 1]
-        if chance > self.settings.empty_share + self.settings.mosaic_share:
-            return caption
+        if chance > settings.empty_share + settings.mosaic_share:
+            return self._maybe_blended(caption, rng)
         mosaic = self.mosaics[place, : self._mosaic_length(rng)]
+        if rng.random() < settings.told_share:
+            told = self.told(place)
+            return [*told[: len(mosaic)], *_single(mosaic[len(told) :])]
         fits = len(mosaic) + len(caption) <= ROOM
-        return np.concatenate([mosaic, caption]) if fits and rng.random() < 0.5 else mosaic
+        return self._maybe_blended(np.concatenate([mosaic, caption]) if fits and rng.random() < 0.5 else mosaic, rng)
+
+    def _maybe_blended(self, said: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        if len(said) > 1 and self.settings.blend_share and rng.random() < self.settings.blend_share:
+            return _groups(said, int(rng.choice(BLENDS)), rng)
+        return _single(said)
 
     def _mosaic_length(self, rng: np.random.Generator) -> int:
         if rng.random() < 0.4:
@@ -101,24 +139,15 @@ class CaptionBank:
         return int(rng.choice(LEVEL_ENDS, p=(0.1, 0.15, 0.3, 0.45)))
 
 
-def _groups(words: int, most: int, rng: np.random.Generator) -> np.ndarray:
-    """[words] numbers of the group each word is in: neighbours, at most `most` groups."""
-    cuts = np.sort(rng.choice(np.arange(1, words), min(most, words) - 1, replace=False))
-    return np.searchsorted(cuts, np.arange(words), side="right")
+def _single(said: np.ndarray) -> list[np.ndarray]:
+    """Words as groups of one."""
+    return list(said[:, None])
 
 
-def _blended(said: np.ndarray, groups: np.ndarray, bos: int, eos: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids [77] of a sentence with one position a group, and the weights [77, 77] that sum its words' vectors.
-
-    A sum of k vectors is scaled by the root of k, which leaves it as long as one where they are orthogonal.
-    """
-    count = groups[-1] + 1
-    ids, weights = np.full(POSITIONS, eos), np.zeros((POSITIONS, POSITIONS), dtype=np.float32)
-    ids[0], ids[1 : count + 1] = bos, said[np.searchsorted(groups, np.arange(count))]
-    weights[0, 0] = 1
-    weights[1 + groups, 1 + np.arange(len(said))] = 1 / np.sqrt(np.bincount(groups))[groups]
-    weights[count + 1 :, len(said) + 1] = 1  # [EOS]
-    return ids, weights
+def _groups(said: np.ndarray, most: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Words in groups of neighbours, at most `most` of them, cut anywhere."""
+    cuts = np.sort(rng.choice(np.arange(1, len(said)), min(most, len(said)) - 1, replace=False))
+    return np.split(said, cuts)
 
 
 def read(text_encoder: CLIPTextModel, said: Said, device: str) -> Tensor:

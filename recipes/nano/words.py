@@ -49,7 +49,7 @@ def train_words(preset: Preset, out: Path) -> None:
     codes = codes_of(read_pixels(table), preset.autoencoder.latent_channels, preset.device)
     deviation = cells_of(codes[evenly_spaced(len(codes))].float()).std(0).mean(1, keepdim=True)  # [LENGTH, 1]
     specials = [tokenizer.bos_token_id, tokenizer.eos_token_id]
-    rarity = captions.rarity(len(tokenizer)).to(preset.device)
+    rarity = torch.from_numpy(captions.rarity).to(preset.device)
     torch.manual_seed(preset.seed)
     text_encoder = new_text_encoder(tokenizer, preset.t2i).to(preset.device)
     use_plain_attention(text_encoder)
