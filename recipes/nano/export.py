@@ -7,8 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from recipes.nano.presets import Preset
-from recipes.nano.start import head_start_images, shown_before
-from recipes.nano.vilex import vilex_config
+from recipes.nano.start import encoder_images, t2i_images
 from vilex.encoder import ViLexEncoder
 from vilex.encoder.towers import load_tower
 from vilex.hub.folder import fingerprint
@@ -39,14 +38,14 @@ def _fill(folder: Path, preset: Preset, out: Path) -> None:
     encoder.config.version = preset.version
     encoder.config.base_model = "t2i"
     encoder.config.base_sha256 = fingerprint(folder / "t2i")
-    run, before = vilex_config(preset, out), shown_before(out)
+    pooler, vilex = encoder_images(preset, out, own=True)
     encoder.config.training = {
         "recipe": "recipes/nano",
         "scenes": preset.data.focus_scenes + preset.data.broad_scenes + preset.data.other_scenes,
         "photos": preset.data.photos,
-        "t2i_images": preset.t2i.images + before["t2i_images"],
-        "pooler_images": head_start_images(preset, out),
-        "vilex_images": run.run.steps * run.run.batch_size + before["vilex_images"],
+        "t2i_images": t2i_images(preset, out),
+        "pooler_images": pooler,
+        "vilex_images": vilex,
     }
     encoder.save_pretrained(folder, safe_serialization=True)
     load_tower(str(out / "tower")).half().save_pretrained(folder / "tower", safe_serialization=True)

@@ -41,6 +41,11 @@ class Said:
     def __getitem__(self, rows: slice) -> "Said":
         return Said(self.ids[rows], self.words[rows], None if self.blend is None else self.blend[rows])
 
+    def vectors(self, table: Tensor) -> Tensor:
+        """[B, 77, d] of a table of words' vectors [V, d]."""
+        found = table[self.words.to(table.device)]
+        return found if self.blend is None else self.blend.to(table) @ found
+
 
 class CaptionBank:
     """A table's captions as token ids; `draw` says of each row a mosaic, a caption, one after the other, or nothing.
@@ -63,9 +68,7 @@ class CaptionBank:
 
     def draw(self, index: Tensor, rng: np.random.Generator, whole_mosaics: bool = False) -> Said:
         """What is said of the rows `index`, [B]."""
-        rows = [
-            _single(self.mosaics[place]) if whole_mosaics else self._say(place, rng)[:ROOM] for place in index.tolist()
-        ]
+        rows = [self.mosaic(place) if whole_mosaics else self._say(place, rng)[:ROOM] for place in index.tolist()]
         return self.said(rows)
 
     def said(self, rows: list[list[np.ndarray]]) -> Said:
@@ -91,10 +94,11 @@ class CaptionBank:
             blend[i, len(groups) + 1 :, -1] = 1  # [EOS]
         return Said(*(torch.from_numpy(part) for part in (ids, words, blend)))
 
-    def told(self, place: int) -> list[np.ndarray]:
-        """The groups that begin a told mosaic: the row's fullest caption in one vector, then in three."""
+    def mosaic(self, place: int, length: int = LENGTH, told: bool = False) -> list[np.ndarray]:
+        """The first groups of a row's mosaic; told: beginning with its fullest caption in one vector and in three."""
         caption = self.captions[place][-1]
-        return [group for count in TOLD for group in np.array_split(caption, min(count, len(caption)))]
+        first = [group for count in TOLD * told for group in np.array_split(caption, min(count, len(caption)))]
+        return [*first, *_single(self.mosaics[place, len(first) :])][:length]
 
     def _weights(self, group: np.ndarray) -> np.ndarray:
         """Each word of a group weighs what it tells; their sum is as long as one vector where they are orthogonal."""
@@ -121,10 +125,10 @@ class CaptionBank:
             caption = captions[0 if rng.random() < NAME_SHARE else 1]
         if chance > settings.empty_share + settings.mosaic_share:
             return self._maybe_blended(caption, rng)
-        mosaic = self.mosaics[place, : self._mosaic_length(rng)]
+        length = self._mosaic_length(rng)
         if rng.random() < settings.told_share:
-            told = self.told(place)
-            return [*told[: len(mosaic)], *_single(mosaic[len(told) :])]
+            return self.mosaic(place, length, told=True)
+        mosaic = self.mosaics[place, :length]
         fits = len(mosaic) + len(caption) <= ROOM
         return self._maybe_blended(np.concatenate([mosaic, caption]) if fits and rng.random() < 0.5 else mosaic, rng)
 
@@ -155,7 +159,7 @@ def read(text_encoder: CLIPTextModel, said: Said, device: str) -> Tensor:
     if said.blend is None:
         return text_encoder(said.ids.to(device)).last_hidden_state
     table = text_encoder.get_input_embeddings()
-    blended = said.blend.to(device) @ table(said.words.to(device))
+    blended = said.vectors(table.weight)
     hook = table.register_forward_hook(lambda *_: blended)
     try:
         return text_encoder(said.ids.to(device)).last_hidden_state

@@ -44,14 +44,31 @@ def started(out: Path) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def shown_before(out: Path) -> dict[str, int]:
-    """The pictures that the model had seen before this run, by what saw them: `t2i_images`, `pooler_images` (of the
-    head start), `vilex_images`."""
+def begun_encoder(out: Path) -> Path | None:
+    """The encoder that ViLex goes on from: `start`'s, but where a pooler has had a head start of its own in `out`."""
+    return None if (out / "pooler").is_dir() else started(out)
+
+
+def t2i_images(preset: Preset, out: Path) -> int:
+    """Pictures that `out`/t2i was trained on, those before `start` among them."""
+    return preset.t2i.images + _shown_before(out).get("t2i_images", 0)
+
+
+def encoder_images(preset: Preset, out: Path, own: bool) -> tuple[int, int]:
+    """Pictures that an encoder was shown, in the pooler's head start and by ViLex.
+
+    Args:
+        own: the encoder of `out`/vilex; else that of `start`.
+    """
+    before, run = _shown_before(out), preset.vilex.run
+    pooler, vilex = before.get("pooler_images", 0), before.get("vilex_images", 0)
+    if not own:
+        return pooler, vilex
+    shown = run.steps * run.batch_size
+    return (preset.pooler.images, shown) if begun_encoder(out) is None else (pooler, vilex + shown)
+
+
+def _shown_before(out: Path) -> dict[str, int]:
+    """What the model of `start` was trained on, by what saw it; nothing where all begins from nothing."""
     folder = started(out)
-    training = {} if folder is None else ViLexConfig.from_pretrained(folder).training
-    return {key: training.get(key, 0) for key in ("t2i_images", "pooler_images", "vilex_images")}
-
-
-def head_start_images(preset: Preset, out: Path) -> int:
-    """The pictures of the final encoder's head start: where it goes on from `start`'s, that one's."""
-    return preset.pooler.images if started(out) is None else shown_before(out)["pooler_images"]
+    return {} if folder is None else ViLexConfig.from_pretrained(folder).training

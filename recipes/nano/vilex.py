@@ -10,7 +10,7 @@ from recipes.nano.abreast import run_abreast
 from recipes.nano.frozen import frozen_model
 from recipes.nano.precision import choose_precision
 from recipes.nano.presets import Preset
-from recipes.nano.start import started
+from recipes.nano.start import begun_encoder
 from vilex.paths import write_text
 from vilex.train.config import TrainConfig
 from vilex.train.loop import train
@@ -18,11 +18,11 @@ from vilex.train.toml import to_dict
 
 
 def train_vilex(preset: Preset, out: Path) -> None:
-    """Train tower and pooler against the frozen model, on from `start`'s if there are any; the run lies in `out`/vilex.
+    """Train the encoder on the frozen model, from the head start or on from `start`'s; the run lies in `out`/vilex.
 
     Checkpoints of its last three quarters stay: Table A1 compares those of a quarter and of half (`understanding`).
     """
-    config, begun = vilex_config(preset, out), started(out)
+    config, begun = vilex_config(preset, out), begun_encoder(out)
     if begun is not None:
         config = replace(config, model=replace(config.model, encoder=str(begun), tower=""))
     kept = max(config.run.keep, 3 * config.run.steps // (4 * config.run.save_every) + 1)

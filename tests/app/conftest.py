@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-import httpx
 import pytest
 
+from tests.visitors import visitor
 from vilex.app.limits import Limits
 from vilex.app.server import served
 from vilex.app.studio import Studio
@@ -35,7 +35,7 @@ def address(studio):
 def browser_like(address):
     """Two visitors with cookies of their own, as browsers have them."""
 
-    clients = [httpx.Client(base_url=address, headers={"origin": address}, timeout=120) for _ in range(2)]
+    clients = [visitor(address, headers={"origin": address}) for _ in range(2)]
     for client in clients:
         client.get("/")
     yield clients

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.visitors import TIMEOUT, visitor
 from vilex.app.guard import VISITOR
 from vilex.encoder import EMBEDDED
 
@@ -104,9 +105,8 @@ def test_two_visitors_never_have_each_other_s_pictures(browser_like, address):
     made = [item["image"]["path"] for item in json.loads(told.rpartition("data: ")[2])[0]]
     for path in (mine, *made):
         assert one.get(f"{API}/file={path}").status_code == 200
-        assert (
-            other.get(f"{API}/file={path}").status_code == httpx.get(f"{address}{API}/file={path}").status_code == 404
-        )
+        for stranger in (other, visitor(address)):
+            assert stranger.get(f"{API}/file={path}").status_code == 404
         assert call(other, "recreate", [{"path": path}, 0, 1, 3, 1, 1, 0], "other")[0] == 400
 
 
@@ -128,7 +128,7 @@ def test_nothing_is_fetched_for_a_visitor(browser_like, canary):
     told = call(one, "recreate", [url, 0, 1, 3, 1, 1, 0])[1]
     assert "event: error" in told
     assert asked == []
-    httpx.get(url)
+    httpx.get(url, timeout=TIMEOUT)
     assert asked == ["/cat.png"], "the canary sings"
 
 
@@ -136,7 +136,7 @@ def test_uploads_over_the_limit_are_one_line(browser_like, address, studio):
     one, _ = browser_like
     before = len(list(studio.files.root.iterdir()))
     big = bytes(2**20 + 2**17)
-    for client in (one, httpx.Client(base_url=address)):
+    for client in (one, visitor(address)):
         assert (upload(client, big).status_code, upload(client, big).text) == (413, "over 1 MB; make it smaller first")
 
     def slowly():
@@ -174,7 +174,7 @@ def test_what_is_no_picture_is_one_line_at_once(browser_like):
 
 
 def test_a_program_s_bad_picture_is_one_line_when_it_is_used(address):
-    program = httpx.Client(base_url=address, timeout=120)
+    program = visitor(address)
     for content, line in ((b"hello", "not a readable image"), (png((20_000, 20_000), "1"), "over 67108864 pixels")):
         path = upload(program, content, "a.png").json()[0]
         _, told = call(program, "recreate", [{"path": path, "orig_name": "a.png"}, 0, 1, 3, 1, 1, 0])
@@ -202,7 +202,7 @@ def test_a_page_stays_with_its_server(browser_like, address):
 
 
 def test_a_browser_s_cookie_is_its_own(address):
-    cookies = [httpx.get(address).headers["set-cookie"] for _ in range(2)]
+    cookies = [httpx.get(address, timeout=TIMEOUT).headers["set-cookie"] for _ in range(2)]
     assert cookies[0] != cookies[1]
     assert all("HttpOnly" in cookie and "SameSite=Strict" in cookie for cookie in cookies)
 
@@ -210,7 +210,7 @@ def test_a_browser_s_cookie_is_its_own(address):
 def test_a_page_s_errors_are_text_and_a_program_s_are_as_they_are(browser_like, address):
     one, _ = browser_like
     name = "<img src=x onerror=alert(1)>.png"
-    bad = httpx.Client(base_url=address, timeout=120)
+    bad = visitor(address)
     path = upload(bad, b"hello", "a.png").json()[0]
     data = [{"path": path, "orig_name": name}, 0, 1, 3, 1, 1, 0]
     told = call(one, "recreate", data)[1]

@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 
-import httpx
 import psutil
 import pytest
 from PIL import Image
+
+from tests.visitors import visitor
 
 VISITORS, WARM, EACH = 20, 5, 10  # requests of each visitor before memory is looked at, and after
 GROWTH = 40 * 2**20  # bytes
@@ -34,7 +35,7 @@ def server(tmp_path):
 
 def visit(address, number, lines, barrier):
     """A visitor with a picture of their own, who asks for it again and again, each time from another seed."""
-    with httpx.Client(base_url=address, headers={"origin": address}, timeout=300) as client:
+    with visitor(address, headers={"origin": address}) as client:
         client.get("/")
         name = f"visitor{number}.png"
         for turn in range(WARM + EACH):

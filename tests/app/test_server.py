@@ -14,6 +14,7 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 
+from tests.visitors import TIMEOUT, visitor
 from vilex.app.limits import Limits
 from vilex.app.server import served
 from vilex.app.studio import Studio
@@ -66,7 +67,7 @@ def test_it_listens_to_this_machine_alone(guarded):
 
 def test_nothing_but_the_login_is_open_to_others(guarded, tmp_path):
     _, address, _ = guarded
-    with httpx.Client(base_url=address) as nobody:
+    with visitor(address) as nobody:
         page = nobody.get("/")
         assert page.status_code == 200 and '"auth_required":true' in page.text.replace(" ", "")
         assert "recreate" not in page.text
@@ -85,9 +86,10 @@ def test_nothing_but_the_login_is_open_to_others(guarded, tmp_path):
 def test_a_wrong_password_waits_and_a_right_one_works(guarded, dog, tmp_path):
     _, address, _ = guarded
     began = time.perf_counter()
-    wrong = httpx.post(f"{address}/login", data={"username": "anna", "password": "wrong horse"})
+    stranger = visitor(address)
+    wrong = stranger.post("/login", data={"username": "anna", "password": "wrong horse"})
     assert wrong.status_code == 400 and time.perf_counter() - began >= 1
-    assert httpx.post(f"{address}/login", data={"username": "bert", "password": PASSWORD}).status_code == 400
+    assert stranger.post("/login", data={"username": "bert", "password": PASSWORD}).status_code == 400
     anna = Client(address, auth=("anna", PASSWORD), verbose=False, download_files=tmp_path)
     assert anna.predict(handle_file(dog), 0, 1, 3, 1, 1, 0, api_name="/recreate")[1] == "4 pictures."
 
@@ -111,7 +113,7 @@ def test_what_visitors_leave_is_deleted_after_its_time(guarded, dog, tmp_path):
 def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path):
     with started(tmp_path) as (process, address):
         assert list(tmp_path.glob("vilex-app-*"))
-        httpx.get(address)
+        httpx.get(address, timeout=TIMEOUT)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
         assert "Traceback" not in process.stderr.read()
@@ -158,7 +160,7 @@ def test_a_shared_page_comes_from_this_server_alone(nano, monkeypatch):
         port = free.getsockname()[1]
     with served(Studio(nano, {}, Limits()), port=port, share=True) as address:
         assert address == "https://a-tunnel.invalid"
-        page = httpx.get(f"http://127.0.0.1:{port}").text
+        page = httpx.get(f"http://127.0.0.1:{port}", timeout=TIMEOUT).text
         assert "amazonaws" not in page and 'src="./assets/' in page
 
     def unreachable(**_):

@@ -23,12 +23,12 @@ from recipes.nano.colours import PALETTE, name_colours
 from recipes.nano.examples import samples
 from recipes.nano.mosaic import LENGTH, cell_words, mosaic_words, place_vectors, word_parts, word_vectors
 from recipes.nano.photos import photo_captions
-from recipes.nano.presets import AutoencoderPreset, Preset, TextToImagePreset, TowerPreset
+from recipes.nano.presets import AutoencoderPreset, PoolerPreset, Preset, TextToImagePreset, TowerPreset
 from recipes.nano.rows import table_row
 from recipes.nano.scenes import RASTER, SIZE, SIZES, random_scene
 from recipes.nano.speech import CaptionBank
 from recipes.nano.sprites import CONCEPTS, STYLES, Sprite, is_held_out
-from recipes.nano.start import start_from
+from recipes.nano.start import begun_encoder, start_from
 from recipes.nano.tokenizer import learn_tokenizer
 from recipes.nano.tower import fit_heads, new_student
 from recipes.nano.understanding.towers import encoder_folder, shown_by_vilex
@@ -113,7 +113,7 @@ def test_captions_said_of_a_row(tmp_path):
     rows = [table_row(scene.render(), captions_of(scene, rng), [], []) for scene in scenes]
     pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     tokenizer = learn_tokenizer(tmp_path / "t.parquet")
-    settings = TextToImagePreset(empty_share=0.2, mosaic_share=0.4, blend_share=0.0)
+    settings = TextToImagePreset(empty_share=0.2, mosaic_share=0.4, told_share=0.0, blend_share=0.0)
     bank = CaptionBank(tmp_path / "t.parquet", tokenizer, settings)
     (whole,) = bank.draw(torch.tensor([3]), rng, whole_mosaics=True).ids
     assert tokenizer.decode(whole, skip_special_tokens=True).strip() == rows[3]["mosaic"]
@@ -332,13 +332,15 @@ def test_a_run_goes_on_with_a_finished_model(made, data, tmp_path):
     assert encoder_folder(tmp_path, "after") == tmp_path / "start"
     preset = replace(Preset(), vilex=TrainConfig(run=RunConfig(steps=10, batch_size=4)))
     assert shown_by_vilex(preset, tmp_path) == 24  # no head start, and what the finished model's ViLex had seen
-    stages = ("t2i", "pooler", "vilex", "export")
-    run_recipe(*stages, "--preset", "cpu", "--data", data, "--out", tmp_path, *SMALL, "pooler.images=32")
+    run_recipe("t2i", "vilex", "export", "--preset", "cpu", "--data", data, "--out", tmp_path, *SMALL)
     before, after = (ViLexEncoder.from_pretrained(folder / "nano").config for folder in (made, tmp_path))
     assert (before.training["t2i_images"], after.training["t2i_images"]) == (32, 64)
     assert (before.training["vilex_images"], after.training["vilex_images"]) == (24, 48)
-    assert before.training["pooler_images"] == after.training["pooler_images"] == 0  # ViLex went on past the new one
+    assert before.training["pooler_images"] == after.training["pooler_images"] == 0
     assert shown_by_vilex(preset, tmp_path) == 24 + 40
+    with_head_start = replace(preset, pooler=PoolerPreset(images=32))
+    (tmp_path / "pooler").mkdir()  # a head start of its own: ViLex begins with it
+    assert begun_encoder(tmp_path) is None and shown_by_vilex(with_head_start, tmp_path) == 32 + 40
     for kept in ("t2i/vae/diffusion_pytorch_model.safetensors", "tower/model.safetensors"):
         weights = [load_file(folder / "nano" / kept) for folder in (made, tmp_path)]
         assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

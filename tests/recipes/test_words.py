@@ -48,7 +48,7 @@ def test_cells_come_in_the_order_of_a_mosaic_s_words():
 
 def test_a_word_that_many_captions_have_tells_little(table):
     tokenizer = learn_tokenizer(table)
-    rarity = CaptionBank(table, tokenizer, TextToImagePreset()).rarity(len(tokenizer))
+    rarity = CaptionBank(table, tokenizer, TextToImagePreset()).rarity
     square, red, left = rarity[tokenizer.convert_tokens_to_ids(["square</w>", "red</w>", "left</w>"])].tolist()
     assert square == 0 and left == pytest.approx(np.log(3)) and red > left  # in all, in a third, in fewer
 
@@ -75,8 +75,10 @@ def test_the_encoder_learns_to_foresee_its_pictures(table, tmp_path):
     preset = replace(
         Preset(),
         precision="fp32",
-        words=WordsPreset(images=3200, batch=16, warmup=10),
-        t2i=TextToImagePreset(text_width=48, text_layers=2, empty_share=0.0, mosaic_share=0.0, dense_share=1.0),
+        words=WordsPreset(images=4800, batch=16, warmup=10),
+        t2i=TextToImagePreset(
+            text_width=48, text_layers=2, empty_share=0.0, mosaic_share=0.0, dense_share=1.0, blend_share=0.0
+        ),
         autoencoder=AutoencoderPreset(latent_channels=4),
     )
     train_words(preset, tmp_path)

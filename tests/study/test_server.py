@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.study.conftest import METHODS, answer_all, sensible
+from tests.visitors import visitor
 from vilex.errors import InputError
 from vilex.study.answer_store import Answers
 from vilex.study.dealing import Deal
@@ -32,7 +33,7 @@ def address(study):
 
 
 def client_of(address):
-    return httpx.Client(base_url=address, timeout=120, follow_redirects=True)
+    return visitor(address, follow_redirects=True)
 
 
 def join(client):

@@ -22,7 +22,7 @@ from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
 from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset
-from recipes.nano.start import head_start_images, shown_before, started
+from recipes.nano.start import encoder_images, started
 from recipes.nano.tower import distil, new_student, new_tower, scene_labels
 from recipes.nano.understanding.zoomed import compose_zoomed
 from recipes.nano.vilex import train_shared, vilex_config
@@ -65,9 +65,7 @@ def encoder_folder(out: Path, name: str) -> Path:
 
 def shown_by_vilex(preset: Preset, out: Path) -> int:
     """Pictures that the tower saw between `before` and `after`."""
-    run, gone_on = preset.vilex.run, encoder_folder(out, "after") != started(out)
-    own = run.steps * run.batch_size if gone_on else 0
-    return head_start_images(preset, out) + shown_before(out)["vilex_images"] + own
+    return sum(encoder_images(preset, out, own=encoder_folder(out, "after") != started(out)))
 
 
 def _train_control(preset: Preset, out: Path) -> None:
