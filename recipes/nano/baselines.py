@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pyarrow.parquet
 
+from recipes.nano.launch import train_shared
 from recipes.nano.presets import Preset
-from recipes.nano.vilex import train_shared, vilex_config
+from recipes.nano.vilex import vilex_config
 from vilex.train.config import TrainConfig
 
 MODEL = {

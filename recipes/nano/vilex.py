@@ -1,20 +1,13 @@
 """Stage 7, ViLex: `vilex train` itself on the now frozen model."""
 
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from recipes.nano.abreast import run_abreast
 from recipes.nano.frozen import frozen_model
-from recipes.nano.precision import choose_precision
+from recipes.nano.launch import settled_precision, train_shared
 from recipes.nano.presets import Preset
 from recipes.nano.start import begun_encoder
-from vilex.paths import write_text
 from vilex.train.config import TrainConfig
-from vilex.train.loop import train
-from vilex.train.toml import to_dict
 
 
 def train_vilex(preset: Preset, out: Path) -> None:
@@ -27,20 +20,6 @@ def train_vilex(preset: Preset, out: Path) -> None:
         config = replace(config, model=replace(config.model, encoder=str(begun), tower=""))
     kept = max(config.run.keep, 3 * config.run.steps // (4 * config.run.save_every) + 1)
     train_shared(replace(config, run=replace(config.run, keep=kept)), preset.crew)
-
-
-def train_shared(config: TrainConfig, processes: int) -> None:
-    """`vilex train`, in as many processes of a thread as there are threads: each has its part of the batch.
-
-    On two cores that is a third faster than two threads of one process. Settings lie in a TOML file beside the run.
-    """
-    if processes == 1:
-        train(config)
-        return
-    path = Path(config.run.out).with_suffix(".toml")
-    write_toml(replace(config, run=replace(config.run, threads=1)), path)
-    launch = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
-    run_abreast([[sys.executable, *launch, "-m", "vilex", "train", str(path)]])
 
 
 def vilex_config(preset: Preset, out: Path) -> TrainConfig:
@@ -60,23 +39,3 @@ def vilex_config(preset: Preset, out: Path) -> TrainConfig:
             mixed_precision="bf16" if settled_precision(preset, out) == "bf16" else "no",
         ),
     )
-
-
-def settled_precision(preset: Preset, out: Path) -> str:
-    """What `vilex train` multiplies in: measured once for a folder, for a run that goes on keeps its own."""
-    if preset.precision != "auto":
-        return preset.precision
-    path = out / "state" / "precision.txt"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(choose_precision(preset.device))
-    return path.read_text()
-
-
-def write_toml(config: Any, path: Path) -> None:
-    """A run's settings that are not empty, as a TOML file, whole or not at all."""
-    lines = []
-    for section, values in to_dict(config).items():
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items() if value not in ("", (), None)]
-    write_text(path, "\n".join(lines) + "\n")

@@ -21,6 +21,7 @@ from recipes.nano.autoencoder import code_of, new_autoencoder, to_model, whiten
 from recipes.nano.captions import captions_of
 from recipes.nano.colours import PALETTE, name_colours
 from recipes.nano.examples import samples
+from recipes.nano.launch import train_shared
 from recipes.nano.mosaic import LENGTH, cell_words, mosaic_words, place_vectors, word_parts, word_vectors
 from recipes.nano.photos import photo_captions
 from recipes.nano.presets import AutoencoderPreset, PoolerPreset, Preset, TextToImagePreset, TowerPreset
@@ -32,7 +33,7 @@ from recipes.nano.start import begun_encoder, start_from
 from recipes.nano.tokenizer import learn_tokenizer
 from recipes.nano.tower import fit_heads, new_student
 from recipes.nano.understanding.towers import encoder_folder, shown_by_vilex
-from recipes.nano.vilex import train_shared, vilex_config
+from recipes.nano.vilex import vilex_config
 from tests.forked import Forked
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError

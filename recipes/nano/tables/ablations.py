@@ -7,8 +7,9 @@ start is of one depth.
 from pathlib import Path
 from typing import Any
 
+from recipes.nano.launch import write_toml
 from recipes.nano.presets import Preset
-from recipes.nano.vilex import vilex_config, write_toml
+from recipes.nano.vilex import vilex_config
 from vilex.eval.ablate import Ablation, MeasureConfig, Variant, run_ablation
 
 FROM_NOTHING = ("model.encoder=", "model.heads=4")

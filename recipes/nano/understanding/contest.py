@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from recipes.nano.frozen import frozen_model
+from recipes.nano.launch import settled_precision, write_toml
 from recipes.nano.presets import Preset, UnderstandingPreset
 from recipes.nano.understanding.contest_page import write_results
 from recipes.nano.understanding.contestants import CONTESTANTS, TABLES, Contestant
@@ -29,7 +30,6 @@ from recipes.nano.understanding.data import Sizes
 from recipes.nano.understanding.redrawing import redraw
 from recipes.nano.understanding.sets import make_sets
 from recipes.nano.understanding.towers import Missing, encoder_folder
-from recipes.nano.vilex import settled_precision, write_toml
 from vilex.errors import InputError
 from vilex.hub.folder import weights_hash
 from vilex.understand.config import (

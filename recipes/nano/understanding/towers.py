@@ -20,12 +20,13 @@ from transformers import SiglipVisionModel
 
 from recipes.nano.autoencoder import to_model
 from recipes.nano.data import read_pixels
+from recipes.nano.launch import train_shared
 from recipes.nano.loop import Trainer
 from recipes.nano.presets import Preset
 from recipes.nano.start import encoder_images, started
 from recipes.nano.tower import distil, new_student, new_tower, scene_labels
 from recipes.nano.understanding.zoomed import compose_zoomed
-from recipes.nano.vilex import train_shared, vilex_config
+from recipes.nano.vilex import vilex_config
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.paths import replacing_folder
@@ -102,7 +103,8 @@ def _take_share(name: str, preset: Preset, out: Path) -> None:
 
 
 def _train_blocks(depth: int, preset: Preset, out: Path) -> None:
-    _short_vilex(f"blocks-{depth}", _needs(out / "tower", "tower"), preset, out, depth)
+    tower = _needs(out / "tower", "tower")
+    _short_vilex(f"blocks-{depth}", preset, out, encoder="", tower=str(tower), blocks=depth)
 
 
 def _train_labelled(preset: Preset, out: Path) -> None:
@@ -126,29 +128,23 @@ def _train_labelled(preset: Preset, out: Path) -> None:
 def _train_labelled_vilex(preset: Preset, out: Path) -> None:
     if not encoder_folder(out, "labelled").is_dir():
         _train_labelled(preset, out)
-    _short_vilex("labelled-vilex", encoder_folder(out, "labelled"), preset, out, preset.vilex.model.blocks)
+    _short_vilex("labelled-vilex", preset, out, encoder="", tower=str(encoder_folder(out, "labelled")))
 
 
 def _train_zoomed(preset: Preset, data: Path, out: Path) -> None:
     start, table = _needs(encoder_folder(out, "after"), "vilex"), out / "understanding" / "zoomed.parquet"
     if not table.is_file():
         compose_zoomed(data / "emoji-64px.parquet", table, preset.towers.zoomed_scenes)
-    config = vilex_config(preset, out)
-    model = replace(config.model, encoder=str(start), tower="")
-    run = replace(
-        config.run, out=str(encoder_folder(out, "zoomed").parent), steps=preset.towers.vilex_steps, sample_every=0
-    )
-    train_shared(replace(config, model=model, data=replace(config.data, path=str(table)), run=run), preset.crew)
+    _short_vilex("zoomed", preset, out, table, encoder=str(start), tower="")
 
 
-def _short_vilex(name: str, tower: Path, preset: Preset, out: Path, blocks: int) -> None:
-    """A ViLex run of `towers.vilex_steps` from a bare tower."""
+def _short_vilex(name: str, preset: Preset, out: Path, table: Path | None = None, **model: str | int) -> None:
+    """A ViLex run of `towers.vilex_steps`, by settings of its own of the model, on another table if one is given."""
     config = vilex_config(preset, out)
-    model = replace(config.model, encoder="", tower=str(tower), blocks=blocks)
-    run = replace(
-        config.run, out=str(encoder_folder(out, name).parent), steps=preset.towers.vilex_steps, sample_every=0
-    )
-    train_shared(replace(config, model=model, run=run), preset.crew)
+    data = replace(config.data, path=str(table)) if table else config.data
+    home, steps = encoder_folder(out, name).parent, preset.towers.vilex_steps
+    run = replace(config.run, out=str(home), steps=steps, sample_every=0)
+    train_shared(replace(config, model=replace(config.model, **model), data=data, run=run), preset.crew)
 
 
 def _save(module: nn.Module, folder: Path) -> None:
