@@ -208,7 +208,7 @@ def test_ready_configs_train_tiny_models(path, tmp_path, tower_folder, images):
         [
             f"model.base={base}", f"model.tower={tower_folder}", "model.heads=4", f"data.path={images}",
             f"run.out={tmp_path / 'run'}", "run.steps=1", "run.batch_size=8", "run.micro_batch=4",
-            "run.device=cpu", "run.sample_every=0", "optim.warmup_steps=0",
+            "run.device=cpu", "run.sample_every=0", "optim.warmup_steps=0", "model.pooler_width=32",
         ],
     )  # fmt: skip
     assert config.data.workers > 0 and config.run.mixed_precision == "bf16"
