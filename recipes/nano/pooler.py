@@ -35,7 +35,8 @@ def train_pooler(preset: Preset, out: Path) -> None:
     t2i = load_t2i(frozen_model(out))
     vocabulary = t2i.vocabulary.detach().to(preset.device)
     torch.manual_seed(preset.seed)
-    encoder = ViLexEncoder.from_tower(str(out / "tower"), **pooler_settings(preset.vilex, t2i.width)).to(preset.device)
+    shape = {**pooler_settings(preset.vilex, t2i.width), "num_tokens": preset.vilex.model.num_tokens}
+    encoder = ViLexEncoder.from_tower(str(out / "tower"), **shape).to(preset.device)
     encoder.pooler.match_vocabulary(vocabulary)
     table = out / "scenes.parquet"
     pixels, captions = read_pixels(table), CaptionBank(table, t2i.tokenizer, preset.t2i)

@@ -24,6 +24,7 @@ from recipes.nano.examples import samples
 from recipes.nano.launch import train_shared
 from recipes.nano.mosaic import LENGTH, cell_words, mosaic_words, place_vectors, word_parts, word_vectors
 from recipes.nano.photos import photo_captions
+from recipes.nano.pooler import train_pooler
 from recipes.nano.presets import AutoencoderPreset, PoolerPreset, Preset, TextToImagePreset, TowerPreset
 from recipes.nano.rows import table_row
 from recipes.nano.scenes import RASTER, SIZE, SIZES, random_scene
@@ -36,6 +37,7 @@ from recipes.nano.understanding.towers import encoder_folder, shown_by_vilex
 from recipes.nano.vilex import vilex_config
 from tests.forked import Forked
 from vilex.encoder import ViLexEncoder
+from vilex.encoder.towers import load_tower
 from vilex.errors import InputError
 from vilex.train.config import RunConfig, TrainConfig
 from vilex.train.toml import load_toml
@@ -349,6 +351,22 @@ def test_a_run_goes_on_with_a_finished_model(made, data, tmp_path):
     far = max((changed[0][key] - changed[1][key]).abs().max() for key in changed[0])
     assert 0 < far < 0.05
     assert not (tmp_path / "state" / "words.safetensors").exists()
+
+
+@pytest.mark.parametrize(("tokens", "taught"), [(4, False), (12, True)])
+def test_what_captions_say_teaches_the_pooler_and_never_the_tower(made, tmp_path, tokens, taught):
+    """The first four tokens are told by captions, those after them by the cells' colours."""
+    start_from(made / "nano", tmp_path)
+    (tmp_path / "scenes.parquet").symlink_to(made / "scenes.parquet")
+    small = [*SMALL, "device=cpu", "precision=fp32", "pooler.images=32", f"vilex.model.num_tokens={tokens}"]
+    train_pooler(load_toml(Preset, RECIPE / "gpu.toml", small), tmp_path)
+    before = load_tower(str(tmp_path / "tower")).state_dict()
+    after = ViLexEncoder.from_pretrained(tmp_path / "pooler")
+    assert len(after.pooler.queries) == tokens
+    far = max((before[key] - value).abs().max().item() for key, value in after.tower.state_dict().items())
+    assert (far > 1e-6) == taught  # averages of what never moves are off by a rounding
+    (row,) = map(json.loads, (tmp_path / "logs" / "pooler.jsonl").read_text().splitlines())
+    assert ("cells" in row) == taught and row["loss"] == pytest.approx(row["told"] + row.get("cells", 0), abs=1e-4)
 
 
 def test_settings_that_a_run_reads_name_a_relative_out_in_full(tmp_path, monkeypatch):
