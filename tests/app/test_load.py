@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.visitors import visitor
 
-VISITORS, WARM, EACH = 20, 5, 10  # requests of each visitor before memory is looked at, and after
+VISITORS, WARM, EACH = 20, 4, 6  # requests of each visitor before memory is looked at, and after
 GROWTH = 40 * 2**20  # bytes
 
 
