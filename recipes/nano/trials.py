@@ -52,6 +52,7 @@ TRIALS: dict[str, dict[str, object]] = {
     "contrastive": {"contrastive": 0.05},
     "alignment": {"alignment": 0.5},
     "no blended words": {"blend_share": 0.0},
+    "no told mosaics": {"told_share": 0.0},
     "short captions": {"dense_share": 0.0},
     "wider": {"unet_channels": (160, 256)},
     "deeper": {"unet_channels": (128, 192, 256)},
