@@ -114,9 +114,9 @@ class Trainer:
         self.shares = [Share(some, settings.lr, rule, slow, decay) for some in shares_of(named, crew)]
         self.done, self.seconds, self.precision = 0, 0.0, ""
         self.resume()
-        self.precision = self.precision or (
-            choose_precision(preset.device) if preset.precision == "auto" else preset.precision
-        )
+        if preset.precision != "auto":  # asked for: a run may go on elsewhere in another format
+            self.precision = preset.precision
+        self.precision = self.precision or choose_precision(preset.device)
         for share in self.shares:
             share.optimizer.multiply_in(torch.bfloat16 if self.precision == "bf16" else torch.float32)
         self.sums: dict[str, Tensor] = {}

@@ -70,6 +70,13 @@ def test_a_crew_goes_on_to_the_same_weights_whatever_its_size_was(tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("asked", "used"), [("auto", "fp32"), ("bf16", "bf16"), ("fp32", "fp32")])
+def test_a_run_goes_on_in_the_precision_it_had_unless_another_is_asked_for(tmp_path, asked, used):
+    train(tmp_path, Settings(), stop_after=9)
+    preset = replace(PRESET, precision=asked)
+    assert Trainer("toy", new_model(), Settings(), preset, tmp_path, warmup=5, seed=3).precision == used
+
+
 def test_each_thread_of_a_crew_has_its_own_hooks_over_the_same_weights():
     model = new_model()
     seen: list[int] = []
