@@ -74,20 +74,19 @@ class CaptionBank:
     def said(self, rows: list[list[np.ndarray]]) -> Said:
         """Rows of groups of words, at most `ROOM` each, as one batch."""
         bos, eos = self.ends
-        most = max(sum(map(len, groups)) for groups in rows)
         ids = np.full((len(rows), POSITIONS), eos)
+        for i, groups in enumerate(rows):
+            ids[i, : len(groups) + 1] = [bos, *(group[0] for group in groups)]
         if all(len(group) == 1 for groups in rows for group in groups):
-            for i, groups in enumerate(rows):
-                ids[i, : len(groups) + 1] = [bos, *(group[0] for group in groups)]
             return Said(torch.from_numpy(ids), torch.from_numpy(ids))
+        most = max(sum(map(len, groups)) for groups in rows)
         words = np.full((len(rows), most + 2), eos)
         blend = np.zeros((len(rows), POSITIONS, most + 2), dtype=np.float32)
         for i, groups in enumerate(rows):
-            ids[i, 0] = words[i, 0] = bos
+            words[i, 0] = bos
             blend[i, 0, 0] = 1
             place = 1
             for position, group in enumerate(groups, start=1):
-                ids[i, position] = group[0]
                 words[i, place : place + len(group)] = group
                 blend[i, position, place : place + len(group)] = self._weights(group)
                 place += len(group)
