@@ -81,6 +81,6 @@ def test_a_plan_says_the_same_without_them(family, name, tower_folder, tmp_path,
         run=RunConfig(steps=10, batch_size=4, micro_batch=2, device="cpu", gradient_checkpointing=name == "muon"),
     )
     remembered = make_plan(config)
-    monkeypatch.setattr("vilex.plan.memory.RememberedShapes", nullcontext)
+    monkeypatch.setattr("vilex.plan.plan.RememberedShapes", nullcontext)
     plain = make_plan(config)
     assert replace(remembered, seconds=None) == replace(plain, seconds=None)

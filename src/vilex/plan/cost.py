@@ -9,7 +9,7 @@ from torch import Tensor
 from vilex.data import Batch
 from vilex.encoder import ViLexEncoder
 from vilex.lexicon import TOGETHER
-from vilex.plan.memory import bytes_of, flops_of, measure, on_shapes, sampling_memory
+from vilex.plan.memory import bytes_of, flops_of, measure, sampling_memory
 from vilex.plan.timing import time_step
 from vilex.t2i import attach_adapter
 from vilex.t2i.folder import DiffusersT2I
@@ -36,8 +36,7 @@ def count_step(
     peak, flops = measure(lambda: _forward_backward(config, t2i, encoder, micro, "meta"))
     gradients = sum(p.numel() * p.element_size() for p in trained)
     optimizer = make_optimizer(encoder, config.optim)
-    with on_shapes():
-        optimizer.step()
+    optimizer.step()
     held = [leaf for state in optimizer.state.values() for leaf in state.values() if isinstance(leaf, Tensor)]
     memory = {
         "frozen weights": frozen_bytes(t2i, config.model.quantize or None),

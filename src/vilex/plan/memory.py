@@ -1,8 +1,8 @@
 """How much memory a model takes, on shapes alone: every storage that it makes and frees is added up."""
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
 from unittest.mock import patch
@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from vilex.plan.remembered import RememberedShapes
 from vilex.prompt import Prompt
 from vilex.t2i.folder import DiffusersT2I
 
@@ -39,7 +38,7 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        given = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        given = storages_of((args, kwargs))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 storage = leaf.untyped_storage()
@@ -56,6 +55,11 @@ class LiveBytes(TorchDispatchMode):
 
     def _free(self, size: int) -> None:
         self.live -= size
+
+
+def storages_of(values: Any) -> set[int]:
+    """The storages of all tensors in nested values, by `id`."""
+    return {id(leaf.untyped_storage()) for leaf in tree_leaves(values) if isinstance(leaf, Tensor)}
 
 
 def fused_attention() -> AbstractContextManager[Any]:
@@ -78,26 +82,19 @@ def _attend(
     return attend(query, key, value, attn_mask, kept, dropout_p, is_causal, scale=scale)[0]
 
 
-@contextmanager
-def on_shapes() -> Iterator[None]:
-    """For what is done on the meta device alone: attention as GPUs compute it, and each shape worked out once."""
-    with fused_attention(), RememberedShapes():
-        yield
-
-
 def measure(step: Callable[[], None]) -> tuple[int, int]:
     """Bytes at most alive and FLOPs of a step on shapes alone, which is run once for each.
 
     Together they would not do: the FLOP counter's hooks keep alive what checkpointing computes again (torch 2.13).
     """
-    with on_shapes(), LiveBytes() as memory:
+    with fused_attention(), LiveBytes() as memory:
         step()
     return memory.peak, flops_of(step)
 
 
 def flops_of(step: Callable[[], None]) -> int:
     """FLOPs of a step on shapes alone."""
-    with on_shapes(), FlopCounterMode(display=False) as counter:
+    with fused_attention(), FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops()
 
@@ -140,7 +137,7 @@ def sampling_memory(t2i: DiffusersT2I, rows: int = 2, pictures: int = 1) -> Samp
         pictures: how many are decoded together, at most `rows`.
     """
     noise = torch.zeros(rows, *t2i.latent_shape, device=t2i.device)
-    with on_shapes() if noise.is_meta else nullcontext():
+    with fused_attention() if noise.is_meta else nullcontext():
         with LiveBytes() as reading:
             condition = t2i.read([Prompt(("a photo",))] * rows, [{}] * rows)
         with LiveBytes() as denoising:

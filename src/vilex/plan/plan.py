@@ -9,6 +9,7 @@ from vilex.data.buckets import Size
 from vilex.encoder import ViLexEncoder
 from vilex.errors import InputError
 from vilex.plan.cost import count_flops, count_step, time_training_step
+from vilex.plan.remembered import RememberedShapes
 from vilex.t2i import shape_of
 from vilex.t2i.attention import suit_attention
 from vilex.t2i.folder import DiffusersT2I
@@ -92,11 +93,14 @@ def make_plan(config: TrainConfig, processes: int = 1, measure: int = 0, device:
     config = settle(config, t2i.width)
     encoder = _trained_shape(config, t2i)
     micro, accumulate = _parts(config, processes)
-    memory, flops = count_step(config, t2i, encoder, micro, processes)
+    shapes = RememberedShapes()
+    with shapes:
+        memory, flops = count_step(config, t2i, encoder, micro, processes)
     alone, whole, first, seconds = config.optim.tower_frozen_steps, accumulate * processes, None, None
     if alone:
         encoder.tower_waits = True
-        first = Stage(alone, count_flops(config, t2i, encoder, micro) * whole, None)
+        with shapes:
+            first = Stage(alone, count_flops(config, t2i, encoder, micro) * whole, None)
         if measure:
             first = replace(first, seconds=time_training_step(config, t2i, encoder, micro, accumulate, measure, device))
         encoder.tower_waits = False

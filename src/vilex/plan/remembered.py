@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vilex.plan.memory import storages_of
+
 IN_PLACE = object()  # of an operation that changes its first argument and returns it
 Shape = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]  # with its strides
 
@@ -77,7 +79,7 @@ def _value(function: Any, args: Any, kwargs: Any, result: Any, before: Shape | N
     results = result if isinstance(result, tuple) else (result,)
     if len(results) != len(schema.returns) or any(one.alias_info is not None for one in schema.returns):
         return None
-    given = {id(one.untyped_storage()) for one in _tensors((args, tuple(kwargs.values())))}
+    given = storages_of((args, kwargs))
     made: list[Shape | None] = []
     for one in results:
         if one is not None and not _is_new(one, given):
@@ -91,9 +93,3 @@ def _is_new(one: Any, given: set[int]) -> bool:
     if not isinstance(one, Tensor) or not one.is_meta or id(one.untyped_storage()) in given:
         return False
     return one.untyped_storage().nbytes() == _new(*_shape(one)).untyped_storage().nbytes()
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, list | tuple):
-        return [tensor for one in value for tensor in _tensors(one)]
-    return [value] if isinstance(value, Tensor) else []

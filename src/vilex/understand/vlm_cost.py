@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vilex.plan.memory import LiveBytes, bytes_of, measure, on_shapes
+from vilex.plan.memory import LiveBytes, bytes_of, measure
 from vilex.plan.timing import time_step
 from vilex.train.engine import PRECISION
 from vilex.understand.config import TransferConfig
@@ -33,8 +33,7 @@ def count_vlm_step(
     shards = processes if config.run.parallel == "fsdp" else 1
     gradients = sum(p.numel() * p.element_size() for p in vlm.parameters() if p.requires_grad)
     if accumulates:
-        with on_shapes():
-            _forward_backward(config, vlm, rows, images, tokens, "meta")
+        _forward_backward(config, vlm, rows, images, tokens, "meta")
     peak, flops = measure(lambda: _forward_backward(config, vlm, rows, images, tokens, "meta"))
     held, updating = _optimiser(config, vlm)
     activations = peak if accumulates else max(0, peak - gradients)
@@ -59,10 +58,9 @@ def _optimiser(config: TransferConfig, vlm: VisualLanguageModel) -> tuple[int, i
     optimizer = make_transfer_optimizer(vlm, config)
     for group in optimizer.param_groups:
         group["foreach"] = config.run.device != "cpu"
-    with on_shapes():
+    optimizer.step()
+    with LiveBytes() as count:
         optimizer.step()
-        with LiveBytes() as count:
-            optimizer.step()
     held = [leaf for state in optimizer.state.values() for leaf in state.values() if isinstance(leaf, Tensor)]
     return sum(leaf.numel() * leaf.element_size() for leaf in held), count.peak
 

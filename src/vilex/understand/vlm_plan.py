@@ -8,6 +8,7 @@ from statistics import median
 
 from vilex.errors import InputError
 from vilex.plan.plan import duration, gigabytes
+from vilex.plan.remembered import RememberedShapes
 from vilex.understand.config import TransferConfig
 from vilex.understand.examples import Example
 from vilex.understand.layout import Layout
@@ -91,7 +92,8 @@ def plan_transfer(config: TransferConfig, processes: int = 1, measure: int = 0, 
     part = run.batch_size // processes
     micro = min(run.micro_batch or part, part)
     accumulate = -(-part // micro)
-    memory, flops = count_vlm_step(config, vlm, micro, asked.images, asked.tokens, processes, accumulate > 1)
+    with RememberedShapes():
+        memory, flops = count_vlm_step(config, vlm, micro, asked.images, asked.tokens, processes, accumulate > 1)
     trained, frozen = _sizes(vlm)
     seconds: float | None
     if measure:
