@@ -20,8 +20,10 @@ from recipes.nano.loop import Trainer
 from recipes.nano.mosaic import LENGTH
 from recipes.nano.presets import Preset
 from recipes.nano.speech import TOLD, CaptionBank
+from recipes.nano.start import started
 from vilex.encoder import ViLexEncoder
 from vilex.encoder.towers import patches_of
+from vilex.errors import InputError
 from vilex.paths import replacing_folder
 from vilex.t2i import load_t2i
 from vilex.train.models import pooler_settings
@@ -35,9 +37,7 @@ def train_pooler(preset: Preset, out: Path) -> None:
     t2i = load_t2i(frozen_model(out))
     vocabulary = t2i.vocabulary.detach().to(preset.device)
     torch.manual_seed(preset.seed)
-    shape = {**pooler_settings(preset.vilex, t2i.width), "num_tokens": preset.vilex.model.num_tokens}
-    encoder = ViLexEncoder.from_tower(str(out / "tower"), **shape).to(preset.device)
-    encoder.pooler.match_vocabulary(vocabulary)
+    encoder = _begun(preset, out, vocabulary).to(preset.device)
     table = out / "scenes.parquet"
     pixels, captions = read_pixels(table), CaptionBank(table, t2i.tokenizer, preset.t2i)
     length = min(LENGTH, encoder.config.num_tokens)
@@ -64,3 +64,23 @@ def train_pooler(preset: Preset, out: Path) -> None:
     trainer.use_average()
     with replacing_folder(out / "pooler") as folder:
         encoder.save_pretrained(folder, safe_serialization=True)
+
+
+def _begun(preset: Preset, out: Path, vocabulary: Tensor) -> ViLexEncoder:
+    """A new pooler on the tower before ViLex, its tokens where words [V, d] are; going on, the encoder of `start`.
+
+    Raises:
+        InputError: to go on is asked for, and nothing is there.
+    """
+    if not preset.pooler.go_on:
+        shape = {
+            **pooler_settings(preset.vilex, vocabulary.shape[1]),
+            "num_tokens": preset.vilex.model.num_tokens,
+        }
+        encoder = ViLexEncoder.from_tower(str(out / "tower"), **shape)
+        encoder.pooler.match_vocabulary(vocabulary.cpu())
+        return encoder
+    start = started(out)
+    if start is None:
+        raise InputError(f"pooler.go_on: {out / 'start'} is missing; run stage start first, or leave pooler.go_on out")
+    return ViLexEncoder.from_pretrained(start).float()

@@ -82,6 +82,7 @@ class TowerPreset:
 @dataclass(frozen=True)
 class PoolerPreset:
     images: int = 80_000  # 0 leaves the head start out; it is after 25,000 that places fall into place
+    go_on: bool = False  # with the encoder of `start`, instead of anew on the tower before ViLex
     batch: int = 48
     lr: float = 1e-3
     optimizer: str = "muon"  # for matrices, and AdamW for the rest; or adamw for all

@@ -65,7 +65,9 @@ def encoder_images(preset: Preset, out: Path, own: bool) -> tuple[int, int]:
     if not own:
         return pooler, vilex
     shown = run.steps * run.batch_size
-    return (preset.pooler.images, shown) if begun_encoder(out) is None else (pooler, vilex + shown)
+    if begun_encoder(out) is not None:
+        return pooler, vilex + shown
+    return (pooler + preset.pooler.images, vilex + shown) if preset.pooler.go_on else (preset.pooler.images, shown)
 
 
 def _shown_before(out: Path) -> dict[str, int]:

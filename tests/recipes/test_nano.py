@@ -30,7 +30,7 @@ from recipes.nano.rows import table_row
 from recipes.nano.scenes import RASTER, SIZE, SIZES, random_scene
 from recipes.nano.speech import CaptionBank
 from recipes.nano.sprites import CONCEPTS, STYLES, Sprite, is_held_out
-from recipes.nano.start import begun_encoder, start_from
+from recipes.nano.start import begun_encoder, encoder_images, start_from
 from recipes.nano.tokenizer import learn_tokenizer
 from recipes.nano.tower import fit_heads, new_student
 from recipes.nano.understanding.towers import encoder_folder, shown_by_vilex
@@ -367,6 +367,25 @@ def test_what_captions_say_teaches_the_pooler_and_never_the_tower(made, tmp_path
     assert (far > 1e-6) == taught  # averages of what never moves are off by a rounding
     (row,) = map(json.loads, (tmp_path / "logs" / "pooler.jsonl").read_text().splitlines())
     assert ("cells" in row) == taught and row["loss"] == pytest.approx(row["told"] + row.get("cells", 0), abs=1e-4)
+
+
+def test_a_head_start_goes_on_with_a_finished_encoder_where_it_is_asked_to(made, tmp_path):
+    (tmp_path / "scenes.parquet").symlink_to(made / "scenes.parquet")
+    (tmp_path / "t2i").symlink_to(made / "t2i")
+    small = [*SMALL, "device=cpu", "precision=fp32", "pooler.images=32", "pooler.lr=1e-5", "pooler.go_on=true"]
+    preset = load_toml(Preset, RECIPE / "gpu.toml", small)
+    with pytest.raises(InputError, match=r"pooler\.go_on: .* run stage start first"):
+        train_pooler(preset, tmp_path)
+    start_from(made / "nano", tmp_path)
+    train_pooler(preset, tmp_path)
+    before, after = (ViLexEncoder.from_pretrained(tmp_path / folder).float() for folder in ("start", "pooler"))
+    far = [(before.state_dict()[key] - value).abs().max().item() for key, value in after.state_dict().items()]
+    assert 0 < max(far) < 0.01
+    shown = before.config.training
+    assert encoder_images(preset, tmp_path, own=True) == (
+        shown["pooler_images"] + 32,
+        shown["vilex_images"] + preset.vilex.run.steps * preset.vilex.run.batch_size,
+    )
 
 
 def test_settings_that_a_run_reads_name_a_relative_out_in_full(tmp_path, monkeypatch):
