@@ -148,7 +148,7 @@ class UnderstandingPreset:
 
 @dataclass(frozen=True)
 class Preset:
-    version: str = "2"  # of the model that this recipe makes; tables and `vilex info` name it
+    version: str = "3"  # of the model that this recipe makes; tables and `vilex info` name it
     device: str = "cpu"
     threads: int = 2
     niceness: int = 0  # 10 leaves other work its right of way
